@@ -1,0 +1,93 @@
+"""Reading and writing files so that a killed process never leaves half a file behind."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from scionwood.errors import UserError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write atomically: to a temporary neighbour, flushed to the disk, then renamed over ``path``."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(part, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_jsonl(path: Path, rows) -> None:
+    write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+def write_tensors(path: Path, tensors: dict, metadata: dict | None = None) -> None:
+    """Write a safetensors file atomically. Metadata values are strings."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file(tensors, part, metadata=metadata or {})
+    with open(part, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+def read_json(path: Path):
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as e:
+        raise UserError(f"{path}: not valid JSON ({e})") from None
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Read JSON lines. A bad line is an error that names file and line; blank lines are passed over."""
+    rows = []
+    try:
+        text = Path(path).read_text("utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 text ({e})") from None
+    for n, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise UserError(f"{path}:{n}: not valid JSON ({e})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{n}: a JSON object is expected on every line")
+        rows.append(row)
+    return rows
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of one file, or of every file below a folder (names and contents), as hex."""
+    path = Path(path)
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for p in sorted(q for q in path.rglob("*") if q.is_file() and not q.name.endswith(".part")):
+            whole.update(f"{p.relative_to(path).as_posix()}\0{file_hash(p)}\n".encode())
+        return whole.hexdigest()
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def text_hash(value) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys), as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

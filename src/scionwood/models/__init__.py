@@ -1,0 +1,1 @@
+"""Bases and adapters: loading, the machine they run on, the one prompt renderer."""

@@ -1,0 +1,151 @@
+"""Labelled documents turned into conversations, so that the base follows its chat template.
+
+Each reader takes one document of a source and yields lists of messages. Only what the source itself states is used: the
+intent that it names, the relation that it gives, the translation, the answer. A document that does not have the
+expected form yields nothing.
+"""
+
+import json
+import random
+import re
+from typing import Callable, Iterator
+
+Conversation = list[dict]
+
+
+def chat(system: str | None, *turns: str) -> Conversation:
+    """Messages from a system text and alternating user and assistant turns."""
+    head = [{"role": "system", "content": system}] if system else []
+    return head + [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(turns)]
+
+
+def compact(value) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def clinc(text: str, rng: random.Random) -> Iterator[Conversation]:
+    for line in text.split("\n"):
+        if line.startswith("{"):
+            row = json.loads(line)
+            asked, intent = row["text"], row["intent"]
+        elif " -> " in line:
+            asked, intent = line.rsplit(" -> ", 1)
+        else:
+            continue
+        yield chat("Name the intent of the request as JSON.", asked, compact({"intent": intent}))
+
+
+def request_then_json(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """Snips and NLU evaluation: a request on one line, its intent and slots as JSON on the next."""
+    lines = text.split("\n")
+    for asked, answer in zip(lines, lines[1:]):
+        if answer.startswith("{") and not asked.startswith("{"):
+            value = json.loads(answer)
+            if rng.random() < 0.5:
+                yield chat("Name the intent of the request as JSON.", asked, compact({"intent": value["intent"]}))
+            else:
+                yield chat("Turn the request into JSON: its intent, then its slots.", asked, compact(value))
+
+
+def emotions(text: str, rng: random.Random) -> Iterator[Conversation]:
+    lines = text.split("\n")
+    for said, label in zip(lines, lines[1:]):
+        if re.fullmatch(r"\([a-z, ]+\)", label):
+            yield chat("Name the emotion of the comment as JSON.", said, compact({"emotion": label[1:-1]}))
+
+
+def inference(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """e-SNLI: two statements, their relation and the reason; asked with the label alone, or label and reason."""
+    for first, second, label, why in re.findall(r"1\. (.*)\n2\. (.*)\nRelation: (\w+) \([^)]*\)\. ?(.*)", text):
+        asked = f"first: {first}\nsecond: {second}"
+        if rng.random() < 0.75:
+            yield chat("How does the second note relate to the first? Answer as JSON.", asked, compact({"relation": label}))
+        else:
+            yield chat("How does the second note relate to the first? Say why.", asked, f"{label}: {why}")
+
+
+def translations(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """Tatoeba pairs: translation both ways, and whether two notes say the same (other pairs of the document are the no)."""
+    lines = text.split("\n")
+    pairs = list(zip(lines[0::2], lines[1::2]))
+    for i, (a, b) in enumerate(pairs):
+        way = rng.random()
+        if way < 0.5:
+            yield chat("Translate: Chinese to English, English to Chinese.", a, b)
+        else:
+            other = pairs[rng.randrange(len(pairs))][1] if way < 0.75 and len(pairs) > 1 else b
+            same = "same" if other == b else "different"
+            yield chat("Do the two notes say the same? Answer as JSON.", f"first: {a}\nsecond: {other}", compact({"relation": same}))
+
+
+def rewordings(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """WikiSplit: one sentence and the same content in other words; the next sentence of the document is the no."""
+    pairs = re.findall(r"(.*)\nIn other words: (.*)", text)
+    for i, (a, b) in enumerate(pairs):
+        if rng.random() < 0.4:
+            yield chat("Say it in other words.", a, b)
+        else:
+            same = rng.random() < 0.5 or len(pairs) < 2
+            other = b if same else pairs[(i + 1) % len(pairs)][1]
+            yield chat("Do the two notes say the same? Answer as JSON.", f"first: {a}\nsecond: {other}",
+                       compact({"relation": "same" if same else "different"}))
+
+
+def reading(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """CMRC and DRCD: a passage, then questions with answers that stand in it; all questions in one conversation."""
+    passage, *rest = re.split(r"\n问：", text)
+    turns = [r.split("\n答：") for r in rest]
+    turns = [t for t in turns if len(t) == 2]
+    if turns:
+        question, answer = turns[0]
+        yield chat("根据短文回答问题。", f"{passage[:300]}\n{question}", answer, *[x for t in turns[1:4] for x in t])
+
+
+def motives(text: str, rng: random.Random) -> Iterator[Conversation]:
+    for event, why, feels in re.findall(r"^(.*?\.) Why: (.*?)\. (\w+ feels .*?)\.", text, re.M):
+        yield chat("Why does the person do this?", event, why)
+
+
+def dialogue(user: str, assistant: str) -> Callable[[str, random.Random], Iterator[Conversation]]:
+    """A reader for dialogues whose lines open with the two given names; other lines (JSON states) end the dialogue."""
+
+    def read(text: str, rng: random.Random) -> Iterator[Conversation]:
+        turns: list[str] = []
+        for line in text.split("\n"):
+            name, found, said = line.partition("：" if "：" in line[:4] else ": ")
+            expected = (user, assistant)[len(turns) % 2]
+            if not found or name != expected:
+                break
+            turns.append(said)
+        turns = turns[: len(turns) - len(turns) % 2]
+        if len(turns) >= 2:
+            yield chat(None, *turns)
+
+    return read
+
+
+READERS: dict[str, Callable[[str, random.Random], Iterator[Conversation]]] = {
+    "clinc_oos": clinc,
+    "snips_nlu": request_then_json,
+    "nlu_evaluation": request_then_json,
+    "goemotions": emotions,
+    "esnli": inference,
+    "tatoeba_en_zh": translations,
+    "wiki_split": rewordings,
+    "cmrc_drcd": reading,
+    "event2mind": motives,
+    "sgd": dialogue("User", "Assistant"),
+    "taskmaster": dialogue("User", "Assistant"),
+    "crosswoz": dialogue("用户", "助手"),
+}
+
+
+def conversations(source: str, text: str) -> list[Conversation]:
+    """The conversations that one document of a source gives; the same document always gives the same ones."""
+    reader = READERS.get(source)
+    if reader is None:
+        return []
+    try:
+        return list(reader(text, random.Random(text)))
+    except (ValueError, KeyError, IndexError):  # a line of another form: the document is left to plain text
+        return []

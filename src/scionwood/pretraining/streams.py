@@ -1,0 +1,128 @@
+"""Token streams on disk and the deterministic order in which their rows are trained."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from scionwood import files
+from scionwood.errors import UserError, nearest
+from scionwood.pretraining import corpus
+from scionwood.pretraining.conversations import conversations
+
+BATCH = 512  # documents encoded at a time
+
+
+def _texts(name: str, path: Path, tokenizer, chat: bool, held_out: bool):
+    """Yield a source's documents of one split as strings ready to encode."""
+    for doc in corpus.documents(path):
+        if corpus.is_held_out(doc) != held_out:
+            continue
+        if not chat:
+            yield doc
+            continue
+        for messages in conversations(name, doc):
+            yield tokenizer.apply_chat_template(messages, tokenize=False).rstrip("\n")
+
+
+def write_stream(name: str, path: Path, tokenizer, out: Path, *, chat: bool, limit_tokens: int) -> int:
+    """Encode a source's training documents into one uint16 file, documents joined by the end-of-text token.
+
+    Stops after ``limit_tokens`` (there is no use in encoding what is not trained). Returns the number of tokens.
+    """
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    fast = tokenizer.backend_tokenizer
+    parts, total = [], 0
+    texts = _texts(name, path, tokenizer, chat, held_out=False)
+    while total < limit_tokens and (batch := list(islice(texts, BATCH))):
+        for e in fast.encode_batch(batch, add_special_tokens=False):
+            ids = np.array(e.ids + [end], dtype=np.uint16)
+            parts.append(ids)
+            total += len(ids)
+    files.write_bytes(out, np.concatenate(parts).tobytes() if parts else b"")
+    return total
+
+
+def held_out_texts(name: str, path: Path, limit_bytes: int) -> list[str]:
+    """The first held-out documents of a source, up to about ``limit_bytes`` of UTF-8."""
+    out, size = [], 0
+    for doc in corpus.documents(path):
+        if corpus.is_held_out(doc):
+            out.append(doc)
+            size += len(doc.encode())
+            if size >= limit_bytes:
+                break
+    return out
+
+
+def parse_mix(mix: dict[str, float], known: dict[str, Path]) -> dict[str, float]:
+    """Check the names of a mix and scale its shares to a sum of 1. ``name+chat`` is a source as conversations."""
+    for key in mix:
+        name = key.removesuffix("+chat")
+        if name not in known:
+            raise UserError(f"mix: the corpus has no source '{name}'{nearest(name, known)}")
+    total = sum(mix.values())
+    return {k: v / total for k, v in mix.items()}
+
+
+class Rows:
+    """Rows of ``length`` tokens drawn from several streams by their shares, in an order fixed by the seed.
+
+    Row ``i`` is always the same, so a resumed run goes on with the very row that the killed one would have taken.
+    Every stream is cut into rows, shuffled, and gone through again in a new order when it is used up.
+    """
+
+    def __init__(self, folder: Path, shares: dict[str, float], length: int, count: int, seed: int):
+        self.length, self.seed = length, seed
+        self.names = sorted(shares)
+        self.streams = [np.memmap(folder / f"{n}.u16", dtype=np.uint16, mode="r") for n in self.names]
+        for n, s in zip(self.names, self.streams):
+            if len(s) < length:
+                raise UserError(f"mix: source '{n}' gives only {len(s)} tokens, less than one row of {length}")
+        rng = np.random.default_rng([seed, length])
+        self.source = rng.choice(len(self.names), size=count, p=[shares[n] for n in self.names]).astype(np.int16)
+        self.turn = np.zeros(count, dtype=np.int64)
+        for k in range(len(self.names)):
+            self.turn[self.source == k] = np.arange((self.source == k).sum())
+        self.orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def row(self, i: int) -> np.ndarray:
+        """Row ``i`` as int64 of shape (length,)."""
+        k = int(self.source[i])
+        stream = self.streams[k]
+        per_epoch = len(stream) // self.length
+        epoch, at = divmod(int(self.turn[i]), per_epoch)
+        if (k, epoch) not in self.orders:
+            self.orders[k, epoch] = np.random.default_rng([self.seed, k, epoch]).permutation(per_epoch)
+        start = int(self.orders[k, epoch][at]) * self.length
+        return stream[start : start + self.length].astype(np.int64)
+
+    def epochs(self) -> dict[str, float]:
+        """How often each stream is seen in all, in passes over it."""
+        return {n: round(float((self.source == k).sum() * self.length / len(s)), 2)
+                for k, (n, s) in enumerate(zip(self.names, self.streams))}
+
+
+def prepare(folder: Path, known: dict[str, Path], tokenizer, mixes: list[tuple[dict[str, float], int]], log) -> dict[str, int]:
+    """Write every stream that the mixes (shares, tokens to train) need; a stream that is there already is kept.
+
+    Returns ``{stream: tokens}``.
+    """
+    need: dict[str, float] = {}
+    for shares, tokens in mixes:
+        for name, share in shares.items():
+            need[name] = need.get(name, 0) + share * tokens
+    index = folder / "streams.json"
+    have = json.loads(index.read_text()) if index.exists() else {}
+    for name, tokens in need.items():
+        # 5 % more than needed, since the draw of rows is random
+        limit = int(tokens * 1.05) + 4096
+        if name in have and (have[name]["limit"] >= limit or have[name]["tokens"] < have[name]["limit"]):
+            continue
+        source = name.removesuffix("+chat")
+        got = write_stream(source, known[source], tokenizer, folder / f"{name}.u16", chat=name.endswith("+chat"), limit_tokens=limit)
+        have[name] = {"tokens": got, "limit": limit}
+        log(f"encoded {name}: {got:,} tokens")
+        files.write_json(index, have)
+    return {n: have[n]["tokens"] for n in need}
