@@ -1,0 +1,1 @@
+"""Everything that answers cases, behind one interface."""
