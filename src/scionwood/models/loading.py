@@ -1,0 +1,102 @@
+"""Bases and adapters from a folder, a hub name, or the package itself. Only safetensors are read; no remote code runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scionwood.errors import UserError
+from scionwood.files import file_hash, read_json, text_hash
+
+EMBEDDED = "embedded"
+FAMILIES = ("qwen3", "llama")
+
+
+def embedded_folder() -> Path:
+    return Path(__file__).parent / "embedded"
+
+
+def folder_of(base: str) -> Path:
+    """The local folder of a base: the embedded one, a path, or a hub name that is fetched (safetensors and JSON only)."""
+    if base == EMBEDDED:
+        folder = embedded_folder()
+        if not (folder / "model.safetensors").exists():
+            raise UserError("base 'embedded': this installation carries no weights; train one with 'scion pretrain' and name its folder")
+        return folder
+    path = Path(base).expanduser()
+    if path.is_dir():
+        return path
+    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+        raise UserError(f"base '{base}': no such folder; name a folder, a hub model such as Qwen/Qwen3-1.7B, or '{EMBEDDED}'")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "LICENSE*"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+        raise UserError(f"base '{base}': cannot be fetched from the hub ({str(e).splitlines()[0]}); name a local folder instead") from None
+
+
+def check_folder(folder: Path, what: str) -> dict:
+    """Refuse remote code, pickles and families that were not tested. Returns the config."""
+    config = read_json(folder / "config.json")
+    tokenizer = folder / "tokenizer_config.json"
+    if "auto_map" in config or (tokenizer.exists() and "auto_map" in read_json(tokenizer)):
+        raise UserError(f"{what}: its config asks for remote code (auto_map); remote code is never run")
+    if config.get("model_type") not in FAMILIES:
+        raise UserError(f"{what}: model type '{config.get('model_type')}' is not supported (known: {', '.join(FAMILIES)})")
+    if not list(folder.glob("*.safetensors")):
+        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
+        found = f" (found {pickles[0]}, which would have to be unpickled)" if pickles else ""
+        raise UserError(f"{what}: no safetensors weights in {folder}{found}; convert it to safetensors first")
+    return config
+
+
+def base_identity(base: str) -> str:
+    """A hash that stands for the weights, config and tokenizer of a base.
+
+    Files of up to 100 MB are hashed by content; larger ones by name, size and time of change, since hashing gigabytes at
+    every start would cost more than it proves.
+    """
+    folder = folder_of(base)
+    parts = {}
+    for p in sorted([*folder.glob("*.json"), *folder.glob("*.jinja"), *folder.glob("*.safetensors")]):
+        if p.name == "base.json":
+            continue
+        stat = p.stat()
+        parts[p.name] = file_hash(p) if stat.st_size <= 100_000_000 else [stat.st_size, stat.st_mtime_ns]
+    return text_hash(parts)
+
+
+def load_tokenizer(base: str):
+    from transformers import AutoTokenizer
+
+    folder = folder_of(base)
+    check_folder(folder, f"base '{base}'")
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_model(base: str, device, dtype):
+    """A base in evaluation mode with frozen weights in ``dtype`` on ``device``."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = folder_of(base)
+    check_folder(folder, f"base '{base}'")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+        )
+    except torch.OutOfMemoryError:
+        raise UserError(f"base '{base}': does not fit the memory of {device}; choose a smaller base or device = 'cpu'") from None
+    model.requires_grad_(False)
+    return model.to(device).eval()
+
+
+def load_adapter(model, folder: Path):
+    """Put a PEFT adapter (safetensors only) on a base."""
+    from peft import PeftModel
+
+    folder = Path(folder)
+    if not (folder / "adapter_model.safetensors").exists():
+        raise UserError(f"{folder}: no adapter_model.safetensors; name a folder in PEFT format")
+    return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()

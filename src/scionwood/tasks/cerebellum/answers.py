@@ -1,0 +1,62 @@
+"""Answers in their one canonical spelling, and back."""
+
+from __future__ import annotations
+
+import json
+
+from scionwood.task import Case, Choices, Invalid
+from scionwood.tasks.cerebellum.labels import INTENTS, KINDS, RELATIONS, decision_of
+
+
+def compact(value) -> str:
+    """JSON without blanks: fewer tokens, and one spelling for each answer."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def text_of(job: str, reference) -> str:
+    if job == "classify":
+        return compact({"intent": reference})
+    if job == "memorize":
+        return compact({"decision": decision_of(reference["kind"]), "kind": reference["kind"], "mixed": reference["mixed"]})
+    return compact({"relation": reference})
+
+
+CHOICES = {
+    "classify": Choices(tuple(text_of("classify", i) for i in INTENTS)),
+    "memorize": Choices(tuple(text_of("memorize", {"kind": k, "mixed": m}) for k in KINDS for m in (False, True))),
+    "arbitrate": Choices(tuple(text_of("arbitrate", r) for r in RELATIONS)),
+}
+
+
+def schema_of(job: str) -> dict:
+    """The same answers as a JSON schema, for the decoder that writes JSON and for endpoints."""
+    if job == "memorize":
+        fields = {"decision": {"enum": ["SAVE", "SKIP"]}, "kind": {"enum": list(KINDS)}, "mixed": {"type": "boolean"}}
+    else:
+        name, values = ("intent", INTENTS) if job == "classify" else ("relation", RELATIONS)
+        fields = {name: {"enum": list(values)}}
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def parse(case: Case, text: str):
+    """Read an answer. Blanks and key order are free; a decision that contradicts its kind is invalid."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return Invalid("not JSON")
+    if not isinstance(value, dict):
+        return Invalid("not a JSON object")
+    if case.job == "classify":
+        intent = value.get("intent")
+        return intent if intent in INTENTS else Invalid(f"intent {intent!r} is not in the list")
+    if case.job == "arbitrate":
+        relation = value.get("relation")
+        return relation if relation in RELATIONS else Invalid(f"relation {relation!r} is not in the list")
+    kind, mixed = value.get("kind"), value.get("mixed")
+    if kind not in KINDS:
+        return Invalid(f"kind {kind!r} is not in the list")
+    if not isinstance(mixed, bool):
+        return Invalid("mixed is not true or false")
+    if value.get("decision") != decision_of(kind):
+        return Invalid(f"decision {value.get('decision')!r} contradicts kind '{kind}'")
+    return {"kind": kind, "mixed": mixed}

@@ -1,0 +1,86 @@
+"""Decisions that need no model: secret values and exact duplicates. The same for every system, and never logged with the value."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+# Shapes of values, not words: a text that merely mentions an API key passes.
+SECRET_SHAPES = [
+    re.compile(p)
+    for p in (
+        r"\b(?:AKIA|ASIA)[0-9A-Z]{12,20}\b",  # AWS access key ids
+        r"\bgh[pousr]_[A-Za-z0-9]{16,}\b",  # GitHub tokens
+        r"\bgithub_pat_[A-Za-z0-9_]{20,}\b",
+        r"\bglpat-[A-Za-z0-9_-]{16,}\b",  # GitLab
+        r"\b(?:sk|pk|rk)[-_](?:live|test|proj|ant|or)?[-_]?[A-Za-z0-9_-]{14,}\b",  # OpenAI, Stripe and their kin
+        r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b",  # Slack
+        r"\bhf_[A-Za-z0-9]{16,}\b",  # Hugging Face
+        r"\bnpm_[A-Za-z0-9]{20,}\b",
+        r"\bAIza[0-9A-Za-z_-]{20,}\b",  # Google
+        r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",  # JSON web tokens
+        r"-----BEGIN [A-Z ]*PRIVATE KEY",
+        r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/:@]{3,}@",  # credentials in a URL
+    )
+]
+NAMES = r"(?:pass(?:word|code|phrase|wd)?|pwd|\bpw|_pw|\bpin(?: code| number)?|token|secret|api[ _-]?key|cvv|cvc|密码|口令|验证码|密钥|令牌)"
+# A name for a secret, then an assignment, then a value. "the password is stored in the safe" has no value of this shape.
+ASSIGNED = re.compile(
+    NAMES + r"[^\n\w]{0,3}(?:[a-z]{0,12} ){0,3}?(?:\s*(?:[:=：＝]|\bis\b|->|→|是|为|改成了?|改为)\s*)[\"'`「“]?(?P<value>[^\s\"'`，。,;；」”]{3,})",
+    re.IGNORECASE,
+)
+# The name and the value side by side, or a login written "user / value": here the value must look the part by itself.
+BESIDE = re.compile(rf"(?:{NAMES}[\s\"'「]{{0,2}}|(?:login|账号|登录)\W[^\n/]{{0,40}} / )(?P<value>[^\s，。,;；」”]{{5,}})", re.IGNORECASE)
+CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){13,19}(?![\d.])")
+
+
+def luhn(digits: str) -> bool:
+    """The check sum of payment card numbers (ISO/IEC 7812-1)."""
+    total = 0
+    for i, d in enumerate(reversed(digits)):
+        n = int(d) * (1 + i % 2)
+        total += n - 9 * (n > 9)
+    return total % 10 == 0
+
+
+def _entropy(value: str) -> float:
+    """Shannon entropy of the characters of a value, in bits per character."""
+    return -sum(value.count(c) / len(value) * math.log2(value.count(c) / len(value)) for c in set(value))
+
+
+def looks_secret(value: str) -> bool:
+    """Whether the thing behind "password:" is a value: it holds a digit or mixes character classes. A plain word is none."""
+    classes = [any(map(f, value)) for f in (str.islower, str.isupper, str.isdigit, lambda c: not c.isalnum())]
+    if not value.isascii():
+        value = "".join(c for c in value if c.isascii())
+        return len(value) >= 4 and any(map(str.isdigit, value))
+    return len(value) >= 4 and (classes[2] or (sum(classes) >= 3 and _entropy(value) > 2.5))
+
+
+def looks_strong(value: str) -> bool:
+    """Whether a value with no assignment before it can be nothing but a secret: digits and a mark among its ASCII characters."""
+    value = "".join(c for c in value if c.isascii()).rstrip(".!?)")
+    return len(value) >= 5 and any(map(str.isdigit, value)) and any(c in "!#$%&*@^?+~_-" for c in value) and not re.fullmatch(r"[\d\-/.:]+", value)
+
+
+def has_secret(text: str) -> bool:
+    text = unicodedata.normalize("NFKC", text)
+    if any(p.search(text) for p in SECRET_SHAPES):
+        return True
+    if any(looks_secret(m["value"].rstrip(".!?)）")) for m in ASSIGNED.finditer(text)):
+        return True
+    if any(looks_strong(m["value"]) for m in BESIDE.finditer(text)):
+        return True
+    return any(luhn(re.sub(r"\D", "", m[0])) for m in CARD.finditer(text) if len(set(re.sub(r"\D", "", m[0]))) > 2)
+
+
+def normal_form(text: str) -> str:
+    """A text without case, punctuation, width and blanks: equal forms are exact duplicates."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(c for c in text if unicodedata.category(c)[0] not in "PZC")
+
+
+def is_duplicate(a: str, b: str) -> bool:
+    form = normal_form(a)
+    return bool(form) and form == normal_form(b)

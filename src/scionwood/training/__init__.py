@@ -1,0 +1,1 @@
+"""Fine-tuning of an adapter: examples, tree batches, losses, the loop, monitors."""

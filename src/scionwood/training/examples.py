@@ -1,0 +1,94 @@
+"""Training cases as node paths in one token tree, with their supervised positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+
+from scionwood.models.prompts import Renderer, check_length
+from scionwood.models.trees import TokenTree, lay_out
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case ready to train on.
+
+    ``path`` (n,) are the tree nodes of prompt and answer; ``at`` (k,) the places in the path whose next token is
+    supervised, ``labels`` (k,) those tokens. The turn end is always among them.
+    """
+
+    id: str
+    path: np.ndarray
+    at: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass
+class Examples:
+    tree: TokenTree
+    items: list[Example]
+
+
+def build(renderer: Renderer, rows: Sequence[tuple[str, list[dict], str]], max_length: int) -> Examples:
+    """Render ``(case id, messages, answer)`` rows. A case longer than ``max_length`` tokens is an error."""
+    tree, items = TokenTree(), []
+    for case_id, messages, answer in rows:
+        r = renderer.render(messages, answer)
+        check_length(case_id, r, max_length)
+        items.append(supervised(tree, case_id, r.prompt, r.answer))
+    return Examples(tree, items)
+
+
+def supervised(tree: TokenTree, case_id: str, prompt: list[int], answer: list[int]) -> Example:
+    """Add a prompt and its answer to the tree; only the answer's tokens are supervised."""
+    # the last answer token is only ever a label: it needs no node of its own
+    path = tree.add(prompt + answer[:-1])
+    start = len(prompt) - 1
+    return Example(case_id, path, np.arange(start, start + len(answer)), np.array(answer, dtype=np.int64))
+
+
+def shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch; the same for the same seed and epoch, so a resumed run goes on in it."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def micro_batches(examples: Examples, chosen: Sequence[int], limit: int) -> list[list[int]]:
+    """Cut one step's examples into rows of at most ``limit`` distinct tokens; an example longer than that stands alone.
+
+    Neighbours in the tree are put together (order by path), so that few prefixes are computed twice. The split does not
+    change the gradient, since every row's loss is divided by the supervised tokens of the whole step.
+    """
+    order = sorted(chosen, key=lambda i: examples.items[i].path.tolist())
+    out: list[list[int]] = []
+    nodes: set[int] = set()
+    for i in order:
+        more = nodes.union(examples.items[i].path.tolist())
+        if out and len(more) <= limit:
+            out[-1].append(i)
+            nodes = more
+        else:
+            out.append([i])
+            nodes = set(examples.items[i].path.tolist())
+    return out
+
+
+def row_of(examples: Examples, chosen: Sequence[int], shared: bool = True):
+    """Lay examples out as one row: ``(TreeRow, places (m,), labels (m,))``, one entry per supervised token.
+
+    With ``shared`` false, every example gets nodes of its own: the plain packed batch, to compare with.
+    """
+    items = [examples.items[i] for i in chosen]
+    if not shared:
+        tree, moved = TokenTree(), []
+        for n, e in enumerate(items):
+            # a first token that no other example has keeps the copies apart; it is replaced below
+            path = tree.add([-n - 1] + [examples.tree.tokens[j] for j in e.path[1:]])
+            tree.tokens[path[0]] = examples.tree.tokens[e.path[0]]
+            moved.append(path)
+        row = lay_out(tree, moved)
+    else:
+        row = lay_out(examples.tree, [e.path for e in items])
+    places = np.concatenate([p[e.at] for p, e in zip(row.paths, items)])
+    return row, places, np.concatenate([e.labels for e in items])

@@ -1,0 +1,243 @@
+"""The training loop: tree batches, loss at supervised positions, checkpoints that a kill cannot break."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Sequence
+
+from scionwood import files
+from scionwood.errors import UserError
+from scionwood.models import decoder
+from scionwood.models.adapters import add_adapter, frozen_layers, trainable
+from scionwood.models.trees import to_tensors
+from scionwood.training import losses
+from scionwood.training.examples import Examples, micro_batches, row_of, shuffle
+from scionwood.training.monitors import JsonLines, Monitor, peak_memory_mb
+from scionwood.training.settings import Adapter, Train
+from scionwood.training.trunk import build_trunk, trunk_key
+
+
+@dataclass
+class Plan:
+    """What a training needs besides the model: all that determines its result."""
+
+    examples: Examples
+    adapter: Adapter
+    train: Train
+    seed: int
+    base_hash: str
+    folder: Path
+    cache: Path
+    dev: Callable[[object], float] | None = None  # model -> dev metric, higher is better
+    teacher: object | None = None  # a local model whose logits are distilled
+    temperature: float = 1.0
+    weight: float = 0.0
+    shared: bool = True  # False packs every case on its own: the reference that the tree is checked against
+
+
+def autocast_for(device, dtype):
+    """A context in which matrix products run in ``dtype``; nothing to do for fp32."""
+    import torch
+
+    if dtype == torch.float32:
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype)
+
+
+def learning_rate(step: int, steps: int, t: Train) -> float:
+    """The factor at ``step``: linear warm-up over a share of the steps, then cosine to zero or constant."""
+    warm = round(t.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if t.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def step_examples(plan: Plan, step: int) -> list[int]:
+    """Which examples make up a step. Epochs follow one another in one stream; the last batch of an epoch is not dropped."""
+    n, b = len(plan.examples.items), plan.train.batch
+    out: list[int] = []
+    at = step * b
+    while len(out) < min(b, n):
+        epoch, offset = divmod(at + len(out), n)
+        order = shuffle(n, plan.seed, epoch)
+        out.extend(int(i) for i in order[offset : offset + b - len(out)])
+    return out[:b]
+
+
+def count_steps(plan: Plan) -> int:
+    if plan.train.steps:
+        return plan.train.steps
+    return max(1, math.ceil(plan.train.epochs * len(plan.examples.items) / plan.train.batch))
+
+
+def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device, autocast, trunk=None, first: int = 0):
+    """The loss of one row of examples: the sum over its supervised tokens over ``divisor``."""
+    import torch
+
+    row, places, labels = row_of(plan.examples, chosen, plan.shared)
+    ids, positions, mask = to_tensors(row, device)
+    places, labels = torch.from_numpy(places).to(device), torch.from_numpy(labels).to(device)
+    with autocast():
+        if trunk is None:
+            hidden = decoder.embed(model, ids)
+        else:
+            hidden = torch.from_numpy(trunk[row.nodes])[None].to(device)
+        hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0)
+        if plan.teacher is None:
+            return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor)
+        with torch.no_grad():
+            told = decoder.run_layers(plan.teacher, decoder.embed(plan.teacher, ids), positions, mask)
+            soft = decoder.logits_at(plan.teacher, told, places)
+        return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor)
+
+
+def blame(model, plan: Plan, chosen: Sequence[int], **kw) -> str:
+    """The id of the first case of a row whose own loss is not finite, for the error message."""
+    import torch
+
+    with torch.no_grad():
+        for i in chosen:
+            if not math.isfinite(row_loss(model, plan, [i], 1.0, **kw).item()):
+                return plan.examples.items[i].id
+    return plan.examples.items[chosen[0]].id
+
+
+def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_step: Callable[[int], None] | None = None) -> dict:
+    """Train a fresh adapter on ``base`` and leave the best one in ``plan.folder`` in PEFT format.
+
+    Goes on from the checkpoint in ``plan.folder`` where there is one, to the same final weights as an undisturbed run: data
+    order and dropout depend on seed and step alone. Returns facts about the training; raises UserError on a loss that is
+    not finite, naming the case that caused it.
+    """
+    import torch
+
+    t = plan.train
+    first = frozen_layers(base, plan.adapter)
+    autocast = autocast_for(device, dtype)
+    model = add_adapter(base, plan.adapter, plan.seed)
+    weights = trainable(model)
+    optimiser = torch.optim.AdamW(weights.values(), lr=t.lr, weight_decay=t.weight_decay)
+    steps = count_steps(plan)
+    trunk = None
+    # a cached trunk is read again only from the second pass on; for less than one epoch it would be work for nothing
+    if first and t.cache_trunk and plan.shared and steps * t.batch > len(plan.examples.items):
+        key = trunk_key(plan.base_hash, first, str(dtype), plan.examples)
+        trunk = build_trunk(model, plan.examples, first, plan.cache, key, device, autocast)
+
+    state = Checkpoint(plan.folder / "checkpoint.safetensors")
+    progress = state.load(weights, optimiser) or {"step": 0, "seconds": 0.0, "tokens": 0, "best": None, "best_step": 0, "bad_looks": 0}
+    log = JsonLines(plan.folder / "log.jsonl", progress["step"])
+    look_every = max(1, round(t.dev_every * len(plan.examples.items) / t.batch))
+    context = {"device": device, "autocast": autocast, "trunk": trunk, "first": first}
+    began, saved, earlier = time.perf_counter(), time.perf_counter(), progress["seconds"]
+
+    def tell(event: dict) -> None:
+        for m in (log, *monitors):
+            m(event)
+
+    stopped = False
+    for step in range(progress["step"], steps):
+        torch.manual_seed(hash((plan.seed, step)) & 0x7FFFFFFF)  # dropout: the same on resume
+        model.train()
+        chosen = step_examples(plan, step)
+        divisor = float(sum(len(plan.examples.items[i].labels) for i in chosen))
+        total, tokens = 0.0, 0
+        for group in micro_batches(plan.examples, chosen, t.micro_tokens):
+            loss = row_loss(model, plan, group, divisor, **context)
+            loss.backward()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UserError(f"training: the loss became {value} at step {step + 1} in case {blame(model, plan, group, **context)}; "
+                                "look at that case with 'scion show', or lower train.lr")
+            total += value
+            tokens += sum(len(plan.examples.items[i].path) for i in group)
+        if t.clip:
+            torch.nn.utils.clip_grad_norm_(weights.values(), t.clip)
+        for g in optimiser.param_groups:
+            g["lr"] = t.lr * learning_rate(step, steps, t)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        progress["step"], progress["tokens"] = step + 1, progress["tokens"] + tokens
+        progress["seconds"] = earlier + time.perf_counter() - began
+        tell({"step": step + 1, "loss": round(total, 5), "lr": g["lr"], "seconds": round(progress["seconds"], 2),
+              "tokens_per_s": round(progress["tokens"] / max(progress["seconds"], 1e-9)), "memory_mb": round(peak_memory_mb())})
+        last = step + 1 == steps
+        if plan.dev and ((step + 1) % look_every == 0 or last):
+            model.eval()
+            value = plan.dev(model)
+            tell({"step": step + 1, "dev": round(value, 5)})
+            if progress["best"] is None or value > progress["best"]:
+                progress |= {"best": value, "best_step": step + 1, "bad_looks": 0}
+                save_adapter(model, plan.folder / "best")
+            else:
+                progress["bad_looks"] += 1
+                stopped = bool(t.patience) and progress["bad_looks"] >= t.patience
+        if on_step:
+            on_step(step + 1)
+        if last or stopped or time.perf_counter() - saved >= t.checkpoint_seconds:
+            state.save(weights, optimiser, progress)
+            saved = time.perf_counter()
+        if stopped:
+            break
+    model.eval()
+    if not plan.dev:
+        save_adapter(model, plan.folder / "best")
+    return {"steps": progress["step"], "planned_steps": steps, "stopped_early": stopped, "best_step": progress["best_step"] or progress["step"],
+            "dev": progress["best"], "seconds": round(progress["seconds"], 1), "tokens": progress["tokens"],
+            "peak_memory_mb": round(peak_memory_mb()), "trainable": sum(p.numel() for p in weights.values()),
+            "cached_layers": first if trunk is not None else 0}
+
+
+def save_adapter(model, folder: Path) -> None:
+    """Write the adapter in PEFT format so that the folder is whole or not there."""
+    import shutil
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part, safe_serialization=True)
+    (part / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is the run's README
+    old = folder.with_name(f".{folder.name}.old.part")
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class Checkpoint:
+    """Adapter weights, Adam's moments and the progress in one safetensors file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def save(self, weights: dict, optimiser, progress: dict) -> None:
+        tensors = {f"w.{n}": p.detach().cpu().contiguous() for n, p in weights.items()}
+        for i, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"o.{i}.{k}": v.cpu() for k, v in state.items()}
+        files.write_tensors(self.path, tensors, {"progress": json.dumps(progress)})
+
+    def load(self, weights: dict, optimiser) -> dict | None:
+        import torch
+        from safetensors import safe_open
+
+        if not self.path.exists():
+            return None
+        with safe_open(self.path, "pt") as f:
+            progress = json.loads(f.metadata()["progress"])
+            state: dict[int, dict] = {}
+            with torch.no_grad():
+                for key in f.keys():
+                    kind, rest = key.split(".", 1)
+                    if kind == "w":
+                        weights[rest].copy_(f.get_tensor(key))
+                    else:
+                        i, name = rest.split(".", 1)
+                        state.setdefault(int(i), {})[name] = f.get_tensor(key)
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        return progress

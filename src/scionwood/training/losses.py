@@ -1,0 +1,39 @@
+"""Losses at supervised positions only."""
+
+from __future__ import annotations
+
+CHUNK = 256  # supervised positions whose logits exist at the same time: 256 x 151,936 x 4 bytes = 156 MB
+
+
+def cross_entropy(logits_of, count: int, labels, divisor: float):
+    """Sum of token cross-entropies over ``divisor``.
+
+    ``logits_of(slice)`` gives the logits of a range of the ``count`` supervised positions. Positions are worked off in chunks
+    that are recomputed in the backward pass, so that the logits of the whole batch never exist at once.
+    """
+    import torch
+    import torch.nn.functional as F
+    from torch.utils.checkpoint import checkpoint
+
+    def part(lo: int, hi: int):
+        return F.cross_entropy(logits_of(slice(lo, hi)), labels[lo:hi], reduction="sum")
+
+    if count <= CHUNK:
+        return part(0, count) / divisor
+    total = torch.zeros((), device=labels.device)
+    for lo in range(0, count, CHUNK):
+        total = total + checkpoint(part, lo, min(lo + CHUNK, count), use_reentrant=False)
+    return total / divisor
+
+
+def distillation(student, teacher, labels, temperature: float, weight: float, divisor: float):
+    """``(1 - weight) * CE + weight * T^2 * KL(teacher || student)``, summed over positions, over ``divisor``.
+
+    ``student`` and ``teacher`` are logits of shape (positions, vocabulary). The T^2 keeps the gradient's size independent of
+    the temperature (Hinton, Vinyals and Dean, 2015).
+    """
+    import torch.nn.functional as F
+
+    hard = F.cross_entropy(student, labels, reduction="sum")
+    soft = F.kl_div(F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1), log_target=True, reduction="sum")
+    return ((1 - weight) * hard + weight * temperature**2 * soft) / divisor
