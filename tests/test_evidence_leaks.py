@@ -35,7 +35,8 @@ def test_a_shared_source_is_named_with_both_cases():
 def test_a_near_duplicate_is_named_with_both_cases():
     text = "Please remember that the garage in Lyon gave me badge number 2287 on Monday."
     with pytest.raises(UserError, match=r"'b1' of test.*'a1' of train"):
-        check([case("a1", "s", text)], [case("b0", "t", "quite another story"), case("b1", "t", text.replace("Monday", "monday!"))])
+        check([case("a1", "s", text)],
+              [case("b0", "t", "quite another story"), case("b1", "t", text.replace("Monday", "monday!"))])
 
 
 def test_case_blanks_and_normal_form_do_not_hide_a_duplicate():
@@ -74,12 +75,16 @@ def test_the_threshold_is_a_parameter():
 
 
 def test_every_pair_of_splits_is_compared():
-    splits = {"train": [case("a", "s", "apples")], "dev": [case("b", "t", "winter coat")], "test": [case("c", "u", "Winter coat")]}
+    splits = {"train": [case("a", "s", "apples")], "dev": [case("b", "t", "winter coat")],
+              "test": [case("c", "u", "Winter coat")]}
     with pytest.raises(UserError, match="'c' of test.*'b' of dev"):
         check_splits(splits, lambda c: c.input["text"], lambda line: None)
 
 
-@given(st.lists(st.text("ab é", max_size=12), min_size=1, max_size=5), st.lists(st.text("ab é", max_size=12), min_size=1, max_size=5))
+TEXTS = st.lists(st.text("ab é", max_size=12), min_size=1, max_size=5)
+
+
+@given(TEXTS, TEXTS)
 def test_the_products_agree_with_sets(train, test):
     pairs = [plain(a, b) for a in train for b in test if fold(a) and fold(b)]
     cases = [[case(f"{side}{i}", side, t) for i, t in enumerate(ts)] for side, ts in (("a", train), ("b", test))]

@@ -3,10 +3,11 @@ import pytest
 from evidence_fakes import mean_x, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
+from scionwood.evidence.intervals import sample
 from scionwood.evidence.paired import (Difference, McNemar, connor, fewest_pairs, holm, mcnemar, mean_sample, paired_bootstrap,
                                        verdict)
-from scionwood.evidence.intervals import sample
 from scionwood.task import Metric
 
 MEAN = Metric("mean", mean_x)
@@ -59,7 +60,6 @@ def test_connor_is_near_the_exact_sample_sizes(gain, loss, n):
 
 @given(st.integers(1, 5000), st.floats(0, 1))
 def test_connor_solves_its_own_formula(n, discordance):
-    from scipy.stats import norm
     d = connor(n, discordance)
     assert 0 < d <= 1
     if d < 1:
@@ -91,7 +91,8 @@ def test_paired_bootstrap_sees_a_difference_that_is_small_but_steady():
 
 def test_paired_bootstrap_of_equals_and_of_few_sources():
     rows = scored(range(20))
-    assert paired_bootstrap(MEAN, rows, rows).p == 1
+    same = paired_bootstrap(MEAN, rows, rows)
+    assert (same.difference, same.low, same.p, same.detectable()) == (0, None, 1, None)
     few = scored(range(20), source=lambda i: f"s{i % 3}")
     test = paired_bootstrap(MEAN, few, scored([9.0 + i for i in range(20)], source=lambda i: f"s{i % 3}"))
     assert test == Difference(9.0, None, None, 1.0, None, 3)
@@ -132,10 +133,12 @@ def test_holm_example():
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(0, 1), max_size=8))
-def test_holm_keeps_the_order_and_never_goes_below(p_values):
+def test_holm_lies_between_the_raw_p_and_bonferroni_and_keeps_the_order(p_values):
     adjusted = holm(p_values)
     assert list(adjusted) == list(p_values)
+    largest = min(1, len(p_values) * max(p_values.values(), default=0))
     for a in p_values:
-        assert p_values[a] <= adjusted[a] <= min(1, len(p_values) * p_values[a]) or adjusted[a] == max(
-            adjusted[b] for b in p_values if p_values[b] <= p_values[a])
+        assert p_values[a] <= adjusted[a] <= largest
         assert all(adjusted[a] <= adjusted[b] for b in p_values if p_values[a] < p_values[b])
+    if p_values:
+        assert min(adjusted.values()) == min(1, len(p_values) * min(p_values.values()))

@@ -4,8 +4,8 @@ Several seeds: each seed is tested alone (against the opponent's run of the same
 
 - paired bootstrap: the figure is averaged over the seeds within every resample. For a metric that is a mean of row scores
   this equals averaging each case's score over the seeds first; it also holds for metrics such as macro-F1 that read answers.
-- McNemar: the intersection-union test (Berger 1982, Technometrics 24:295-300). The seed with the largest p speaks for all,
-  and p is 1 where the seeds do not agree on the direction.
+- McNemar: gains and losses are averaged over the seeds, p is that of the intersection-union test (Berger 1982, Technometrics
+  24:295-300): the largest of the seeds' p-values, and 1 where the seeds do not agree on the direction.
 
 Holm's adjustment runs over the opponents. The smallest difference is given at the level alpha / m that the smallest of the
 m p-values has to meet, so that a verdict and the difference printed beside it belong to the same test.
@@ -13,7 +13,8 @@ m p-values has to meet, so that a verdict and the difference printed beside it b
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from statistics import fmean
 from typing import Any, Callable, Mapping, Sequence
 
 from scionwood.evidence.paired import ALPHA, Difference, McNemar, difference, holm, mcnemar, mean_sample, verdict
@@ -62,10 +63,12 @@ def mcnemar_of(before: Run, after: Run, keep: Callable[[ScoredRow], bool]) -> Mc
 
 
 def combined(tests: Sequence[McNemar]) -> McNemar:
-    """The intersection-union test over seeds: the weakest seed, with p 1 where the directions differ."""
-    weakest = max(tests, key=lambda t: t.p)
+    """The seeds' tests as one: mean gains and losses, the largest p, or 1 where the directions differ."""
+    if len(tests) == 1:
+        return tests[0]
     directions = {(t.difference > 0) - (t.difference < 0) for t in tests}
-    return weakest if len(directions) == 1 else replace(weakest, p=1.0)
+    p = max(t.p for t in tests) if len(directions) == 1 else 1.0
+    return McNemar(tests[0].n, fmean(t.gains for t in tests), fmean(t.losses for t in tests), p)
 
 
 def settle(tests: Mapping[str, Test], better: str = "higher") -> dict[str, dict[str, Any]]:

@@ -29,9 +29,10 @@ def compute(task: Task, cases: Sequence[Case], systems: Sequence[SystemRows],
     """Every figure of a run, as a JSON value; the same input gives the same value.
 
     Numbers keep six decimals, or six significant digits where that is finer. Figures that are not defined are None, and so
-    are the bounds of a bootstrap interval over fewer than six sources (method "none"). Several seeds of one system are given
-    one by one and as mean, minimum and maximum; how they are compared is said in ``comparisons``. ``progress`` is told each
-    file whose figures have been bootstrapped. Raises UserError where predictions and cases do not match.
+    are the bounds of a bootstrap interval over fewer than six sources or without any spread (method "none"). Several seeds of
+    one system are given one by one and as mean, minimum and maximum; how they are compared is said in ``comparisons``.
+    ``progress`` is told each file whose figures have been bootstrapped. Raises UserError where predictions and cases do not
+    match.
     """
     metrics = {m.name: m for m in task.metrics()}
     if task.primary not in metrics:
@@ -40,8 +41,10 @@ def compute(task: Task, cases: Sequence[Case], systems: Sequence[SystemRows],
     if not cases:
         raise UserError(f"task '{task.name}': no cases to compute figures from")
     primary = metrics[task.primary]
-    entrants = line_up(task, cases, systems, list(metrics.values()), progress)
-    graded = graded_jobs([run.rows for e in entrants for run in e.runs])
+    _check_systems(cases, systems)
+    scored = [scored_rows(task, cases, s.predictions, s.file) for s in systems]
+    graded = graded_jobs(scored)
+    entrants = line_up(systems, scored, list(metrics.values()), primary, progress)
     best = strongest(opponents(entrants), primary)
     return tidy({
         "task": task.name,
@@ -61,13 +64,11 @@ def compute(task: Task, cases: Sequence[Case], systems: Sequence[SystemRows],
     })
 
 
-def line_up(task: Task, cases: Sequence[Case], systems: Sequence[SystemRows], metrics: Sequence[Metric],
+def line_up(systems: Sequence[SystemRows], scored: Sequence[list[ScoredRow]], metrics: Sequence[Metric], primary: Metric,
             progress: Callable[[str], None] | None = None) -> list[Entrant]:
-    """Score every system, gather its seeds under its name, and bootstrap what needs it: the primary and all but proportions."""
-    _check_systems(cases, systems)
-    scored = [scored_rows(task, cases, s.predictions, s.file) for s in systems]
-    # one list of sources per metric, so that every system is drawn alike
-    drawn = {m: sources_of(m, *scored) for m in metrics if m.proportion is None or m.name == task.primary}
+    """Gather each system's seeds under its name, and bootstrap what needs it: the primary metric and all but proportions."""
+    # One list of sources per metric, so that every system is drawn alike.
+    drawn = {m: sources_of(m, *scored) for m in metrics if m.proportion is None or m is primary}
     entrants: dict[str, Entrant] = {}
     for system, rows in zip(systems, scored):
         run = Run(system, rows, {m.name: sample(m, rows, sources) for m, sources in drawn.items()})

@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 # With five sources even a change that all of them share has a two-sided sign test of 2 / 2**5 = .06: the set cannot show
 # anything, yet the percentile interval would look narrow. Below six sources no interval is given.
 MIN_SOURCES = 6
+NO_SPREAD = 1e-12  # replicates that differ by less differ by rounding
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -74,9 +75,13 @@ def sample(metric: Metric, rows: Sequence[ScoredRow], sources: Sequence[str] | N
 
 
 def percentiles(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
-    """The percentile interval (Efron 1979) over the defined replicates, as (low, high); (None, None) where there are none."""
+    """The percentile interval (Efron 1979) over the defined replicates, as (low, high); (None, None) where there is none.
+
+    Where all replicates are equal (a system without a single mistake) the bootstrap has seen no spread: an interval of no
+    width would be false certainty, so none is given.
+    """
     defined = replicates[np.isfinite(replicates)]
-    if not len(defined):
+    if not len(defined) or np.ptp(defined) < NO_SPREAD:
         return None, None
     tail = 50 * (1 - confidence)
     low, high = np.percentile(defined, [tail, 100 - tail])

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
-from scionwood.evidence.intervals import RESAMPLES, SEED, Sample, percentiles, sample, sources_of
+from scionwood.evidence.intervals import NO_SPREAD, RESAMPLES, SEED, Sample, percentiles, sample, sources_of
 from scionwood.task import Metric, ScoredRow
 
 ALPHA = 0.05
@@ -23,11 +23,14 @@ BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 
 @dataclass(frozen=True)
 class McNemar:
-    """Paired 0/1 scores: ``gains`` (only after is right), ``losses`` (only before is right), exact two-sided ``p``."""
+    """Paired 0/1 scores: ``gains`` (only after is right), ``losses`` (only before is right), exact two-sided ``p``.
+
+    Gains and losses are whole numbers, or means over several seeds.
+    """
 
     n: int
-    gains: int
-    losses: int
+    gains: float
+    losses: float
     p: float
 
     @property
@@ -96,8 +99,10 @@ class Difference:
     sources: int
 
     def detectable(self, alpha: float = ALPHA) -> float | None:
-        """The difference found with 80 % power: (z_a + z_b) standard errors, 2.8 at alpha .05."""
-        return None if self.standard_error is None else float(norm.ppf(1 - alpha / 2) + norm.ppf(POWER)) * self.standard_error
+        """The difference found with 80 % power: (z_a + z_b) standard errors, 2.8 at alpha .05; None without any spread."""
+        if self.standard_error is None or self.standard_error < NO_SPREAD:
+            return None
+        return float(norm.ppf(1 - alpha / 2) + norm.ppf(POWER)) * self.standard_error
 
 
 def difference(before: Sample, after: Sample) -> Difference:

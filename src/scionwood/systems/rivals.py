@@ -59,7 +59,7 @@ class _Tfidf(Rival):
             mine = [c for c in cases if c.job == job]
             columns = list(zip(*(self.fields(c) for c in mine)))
             self.vectorizers[job] = [
-                TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=True, min_df=1).fit([t or " " for t in col])
+                TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=True, min_df=2 if len(mine) > 50 else 1).fit([t or " " for t in col])
                 for col in columns
             ]
             self.models[job] = self.fit_job(self.features(job, mine), [task.target(c) for c in mine])
@@ -82,18 +82,23 @@ class TfidfLogistic(_Tfidf):
     def fit_job(self, x, y):
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import cross_val_score
+        from sklearn.multiclass import OneVsRestClassifier
+
+        def model(c: float):
+            # liblinear is many times as fast here as a multinomial fit, and no worse on the dev split
+            return OneVsRestClassifier(LogisticRegression(C=c, solver="liblinear", random_state=0))
 
         if len(set(y)) < 2:
             return None, y[0]
 
         def mean_score(c: float) -> float:
-            folds = min(4, min(Counter(y).values()))
+            folds = min(3, min(Counter(y).values()))
             if folds < 2:
                 return 0.0
-            return cross_val_score(LogisticRegression(C=c, max_iter=300), x, y, cv=folds, scoring="f1_macro").mean()
+            return cross_val_score(model(c), x, y, cv=folds, scoring="f1_macro").mean()
 
-        best = max((1.0, 8.0, 64.0), key=mean_score)
-        return LogisticRegression(C=best, max_iter=500).fit(x, y), None
+        best = max((1.0, 10.0, 100.0), key=mean_score)
+        return model(best).fit(x, y), None
 
     def answer(self, case: Case) -> tuple[str, float | None]:
         model, constant = self.models[case.job]

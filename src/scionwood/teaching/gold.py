@@ -41,8 +41,9 @@ def judge(task: Task, case: Case, row: Mapping[str, Any] | None) -> tuple[str, s
     answer = task.parse(case, row["text"])
     if isinstance(answer, Invalid):
         return UNPARSEABLE, f"unparseable: {answer.reason}"
-    said, gold = task.label(case, answer), task.label(case, case.reference)
-    return (ACCEPTED, "") if said == gold else (DIFFERS, f"differs from gold: said {said}, gold {gold}")
+    if answer == case.reference:
+        return ACCEPTED, ""
+    return DIFFERS, f"differs from gold: said {answer}, gold {case.reference}"
 
 
 def keep(task: Task, cases: Sequence[Case], answers: Mapping[str, Row]) -> Kept:

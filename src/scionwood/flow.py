@@ -1,0 +1,383 @@
+"""The stages from a recipe to a card: prepare, baseline, teach, train, prove, figures, card."""
+
+from __future__ import annotations
+
+import platform
+from functools import cached_property
+from pathlib import Path
+from typing import Callable, Sequence
+
+import tomli_w
+
+from scionwood import __version__, files
+from scionwood.errors import UserError
+from scionwood.recipe import Recipe
+from scionwood.run import Run
+from scionwood.task import SPLITS, Case, Choices, Task, load_task
+
+SHUFFLED = "shuffled-labels"
+
+
+class Flow:
+    """One recipe on one run folder. Models are loaded when a stage first needs them, and not at all where all is done."""
+
+    def __init__(self, recipe: Recipe, run: Run, home: Path = Path()):
+        self.recipe, self.run, self.home = recipe, run, home
+        self.task: Task = load_task(recipe.task, **recipe.task_options)
+
+    # -- what stages share ------------------------------------------------------------------------------------------------
+
+    def local(self, path: str) -> Path:
+        """A path of the recipe: relative to the recipe's folder, or to the task's package data with ``task:``."""
+        if path.startswith("task:"):
+            import inspect
+
+            return Path(inspect.getfile(type(self.task))).parent / path.removeprefix("task:")
+        return (self.home / Path(path).expanduser()).resolve()
+
+    @cached_property
+    def base(self) -> str:
+        """The base's name, with a relative folder made absolute."""
+        from scionwood.models.loading import EMBEDDED
+
+        name = self.recipe.base
+        if name != EMBEDDED and (self.home / name).is_dir():
+            return str((self.home / name).resolve())
+        return name
+
+    @cached_property
+    def base_hash(self) -> str:
+        from scionwood.models.loading import base_identity
+
+        return base_identity(self.base)
+
+    @cached_property
+    def machine(self):
+        """``(device, dtype)``, each chosen with a printed reason."""
+        from scionwood.models import machine
+
+        for line in (machine.tune_memory(), machine.limit_threads()):
+            self.run.echo(line)
+        device, why = machine.choose_device(self.recipe.train.device)
+        self.run.echo(why)
+        dtype, why = machine.choose_dtype(self.recipe.train.dtype, device)
+        self.run.echo(why)
+        return device, dtype
+
+    @cached_property
+    def renderer(self):
+        from scionwood.models.loading import load_tokenizer
+        from scionwood.models.prompts import Renderer
+
+        return Renderer(load_tokenizer(self.base))
+
+    def load_base(self):
+        from scionwood.models.loading import load_model
+
+        device, dtype = self.machine
+        return load_model(self.base, device, dtype)
+
+    @property
+    def autocast(self):
+        from scionwood.training.loop import autocast_for
+
+        return autocast_for(*self.machine)
+
+    def system(self, name: str, kind: str, model):
+        """A model as a system under the recipe's decoder; tasks whose answers are not choices are decoded as JSON or free text."""
+        from scionwood.systems.json_decoding import JsonDecoder
+        from scionwood.systems.label_scoring import LabelScorer
+
+        scorable = all(isinstance(self.task.constraint(c), Choices) for c in self.task.cases("dev")[:50])
+        cls = LabelScorer if self.recipe.evidence.decoder == "labels" and scorable else JsonDecoder
+        return cls(name, kind, model, self.renderer, self.task, self.autocast, max_length=self.recipe.train.max_length)
+
+    # -- the stages -------------------------------------------------------------------------------------------------------
+
+    def all(self) -> None:
+        """Run every stage that is not done yet."""
+        self.write_lock()
+        self.prepare()
+        self.baseline()
+        self.teach()
+        for seed in self.recipe.train.seeds:
+            self.train(f"adapter-{seed}", seed)
+            self.prove(f"adapter-{seed}", "adapter", "adapter", seed)
+        if self.recipe.evidence.shuffled_control:
+            seed = self.recipe.train.seeds[0]
+            self.train(SHUFFLED, seed)
+            self.prove(SHUFFLED, SHUFFLED, "control", seed)
+        self.figures()
+        self.card()
+
+    def write_lock(self) -> None:
+        """The recipe with every default resolved, versions, and the hashes of data and base."""
+        from importlib.metadata import version
+
+        lock = self.recipe.model_dump(exclude_none=True, mode="json")
+        lock["lock"] = {
+            "scionwood": __version__,
+            "python": platform.python_version(),
+            "packages": {p: version(p) for p in ("torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")},
+            "data": {f.name: files.file_hash(f) for f in self.task.data_files()},
+            "base": self.base_hash,
+        }
+        files.write_text(self.run.path("recipe.lock.toml"), tomli_w.dumps(lock))
+
+    def data_hash(self) -> str:
+        return files.text_hash([[str(f.name), files.file_hash(f)] for f in self.task.data_files()]
+                               or [[c.id, c.input, c.reference] for s in SPLITS for c in self.task.cases(s)])
+
+    def prepare(self) -> None:
+        """Write the cases of each split and refuse splits that leak."""
+        from scionwood.evidence.leaks import check_splits
+
+        def work():
+            splits = {s: self.task.cases(s) for s in SPLITS}
+            for name, cases in splits.items():
+                if not cases:
+                    raise UserError(f"task '{self.task.name}': split '{name}' has no cases")
+                files.write_jsonl(self.run.path("data", f"{name}.jsonl"), map(self.task.export, cases))
+            return check_splits(splits, text_of, self.run.echo, threshold=self.recipe.evidence.near_duplicate)
+
+        inputs = {"task": self.recipe.task, "options": self.recipe.task_options, "data": self.data_hash(),
+                  "near_duplicate": self.recipe.evidence.near_duplicate}
+        self.run.stage("prepare", inputs, [f"data/{s}.jsonl" for s in SPLITS], work)
+
+    def write_predictions(self, name: str, system, split: str = "test") -> dict:
+        from scionwood.systems.base import evaluate
+
+        cases = self.task.cases(split)
+        predictions = evaluate(system, self.task, cases)
+        files.write_jsonl(self.run.path("predictions", f"{name}.jsonl"), (p.row() for p in predictions))
+        return {"name": system.name, "kind": system.kind}
+
+    def baseline(self) -> None:
+        """The rivals, fitted on the training cases, and the untuned base."""
+        rivals = self.task.rivals()
+
+        def work():
+            cases = self.task.cases("train")
+            for rival in rivals:
+                self.run.echo(f"  {rival.name}: {rival.about}")
+                rival.fit(self.task, cases)
+                self.write_predictions(rival.name, rival)
+
+        self.run.stage("rivals", {"data": self.run.output_hash("prepare"), "rivals": [r.name for r in rivals]},
+                       [f"predictions/{r.name}.jsonl" for r in rivals], work)
+        self.run.stage("base", {"data": self.run.output_hash("prepare"), "base": self.base_hash, "evidence": self.recipe.evidence.decoder},
+                       ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
+
+    def teach(self) -> None:
+        """The training answers: the references, or a teacher's answers behind the gold filter."""
+        from scionwood.teaching.gold import keep
+
+        teacher = self.recipe.teacher
+
+        def work():
+            cases = [c for c in self.task.cases("train") if self.task.gate(c) is None]
+            if teacher.kind == "none" or teacher.logits:
+                accepted = [{"case": c.id, "job": c.job, "text": self.task.target(c)} for c in cases]
+                files.write_jsonl(self.run.path("data", "taught.jsonl"), accepted)
+                files.write_jsonl(self.run.path("data", "refused.jsonl"), [])
+                return {"teacher": "the references", "accepted": len(accepted), "refused": 0}
+            kept = keep(self.task, cases, self.ask_teacher(cases))
+            files.write_jsonl(self.run.path("data", "taught.jsonl"), kept.accepted)
+            files.write_jsonl(self.run.path("data", "refused.jsonl"), kept.refused)
+            if not kept.accepted:
+                reason = kept.refused[0]["reason"] if kept.refused else "it was asked nothing"
+                raise UserError(f"teacher: not one answer agreed with the references (the first: {reason})")
+            return {"teacher": teacher.kind, "accepted": len(kept.accepted), "refused": len(kept.refused),
+                    "agreement": kept.agreement, "counts": kept.counts}
+
+        inputs = {"data": self.run.output_hash("prepare"), "teacher": teacher.model_dump(mode="json")}
+        if teacher.kind == "recorded":
+            inputs["recorded"] = files.file_hash(self.recorded_path())
+        self.run.stage("teach", inputs, ["data/taught.jsonl", "data/refused.jsonl"], work)
+
+    def recorded_path(self) -> Path:
+        path = self.local(self.recipe.teacher.path)
+        if not path.is_file():
+            raise UserError(f"[teacher] path = '{self.recipe.teacher.path}': no such file ({path})")
+        return path
+
+    def ask_teacher(self, cases: Sequence[Case]) -> dict[str, dict]:
+        """Rows by case id from whatever the recipe names as teacher."""
+        teacher = self.recipe.teacher
+        if teacher.kind == "recorded":
+            from scionwood.teaching.recorded import recall_all
+
+            return recall_all(self.recorded_path(), [c.id for c in cases])
+        if teacher.kind == "endpoint":
+            from scionwood.teaching.endpoint import ask_all, requests_for
+            from scionwood.teaching.journal import Journal
+
+            with Journal(self.run.path("data", "teacher.jsonl")) as journal:
+                return ask_all(teacher.endpoint, requests_for(self.task, cases), journal)
+        from scionwood.models.loading import load_model, load_tokenizer
+        from scionwood.models.prompts import Renderer
+        from scionwood.systems.base import evaluate
+
+        device, dtype = self.machine
+        system = self.system("teacher", "teacher", load_model(teacher.model, device, dtype))
+        system.renderer = Renderer(load_tokenizer(teacher.model))
+        return {p.case: {"case": p.case, "text": p.text, "status": p.status, "reason": p.reason} for p in evaluate(system, self.task, cases)}
+
+    def training_rows(self, shuffled: bool) -> list[tuple[str, list[dict], str]]:
+        """``(case id, messages, answer)`` of every taught case; for the control, answers are dealt out anew within each job."""
+        import random
+
+        by_id = {c.id: c for c in self.task.cases("train")}
+        taught = files.read_jsonl(self.run.path("data", "taught.jsonl"))
+        texts = [t["text"] for t in taught]
+        if shuffled:
+            for job in sorted({t["job"] for t in taught}):
+                places = [i for i, t in enumerate(taught) if t["job"] == job]
+                moved = [texts[i] for i in places]
+                random.Random(0).shuffle(moved)
+                for i, text in zip(places, moved):
+                    texts[i] = text
+        return [(t["case"], self.task.messages(by_id[t["case"]]), text) for t, text in zip(taught, texts)]
+
+    def train(self, name: str, seed: int) -> None:
+        from scionwood.training.examples import build
+        from scionwood.training.loop import Plan, train
+        from scionwood.training.monitors import Progress, trackio_monitor
+
+        shuffled = name == SHUFFLED
+
+        def work():
+            r = self.recipe
+            examples = build(self.renderer, self.training_rows(shuffled), r.train.max_length)
+            device, dtype = self.machine
+            plan = Plan(examples, r.adapter, r.train, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
+                        dev=None if shuffled else self.dev_metric())
+            if r.teacher.logits:
+                plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
+            from scionwood.training.loop import count_steps
+
+            steps = count_steps(plan)
+            self.run.echo(f"  {name}: {len(examples.items)} cases, {len(examples.tree)} distinct tokens of "
+                          f"{sum(len(e.path) for e in examples.items)}, {steps} steps")
+            monitors = [Progress(name, steps, self.run.echo)]
+            tracker = trackio_monitor("scionwood", f"{r.name}-{name}", r.train.model_dump(mode="json"))
+            facts = train(self.load_base(), plan, device, dtype, monitors + ([tracker] if tracker else []))
+            monitors[0].close()
+            (self.run.path("adapter", name) / "checkpoint.safetensors").unlink()
+            return facts
+
+        inputs = {"taught": self.run.output_hash("teach"), "data": self.run.output_hash("prepare"), "base": self.base_hash,
+                  "adapter": self.recipe.adapter.model_dump(mode="json"), "seed": seed, "shuffled": shuffled,
+                  "train": self.recipe.train.model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
+                  "teacher": self.recipe.teacher.model_dump(mode="json")}
+        self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
+
+    def dev_metric(self) -> Callable[[object], float]:
+        """The task's primary metric on the dev split, signed so that higher is better."""
+        from scionwood.systems.base import evaluate
+        from scionwood.task import ScoredRow
+
+        metric = next(m for m in self.task.metrics() if m.name == self.task.primary)
+        probe = ScoredRow
+        cases = [c for c in self.task.cases("dev") if metric.job is None or c.job == metric.job]
+
+        def value(model) -> float:
+            predictions = evaluate(self.system("dev", "adapter", model), self.task, cases)
+            rows = [probe(c, p.answer, p.status, self.task.score(c, p.answer)) for c, p in zip(cases, predictions)]
+            got = metric.function(metric.select(rows))
+            if got is None:
+                raise UserError(f"task '{self.task.name}': the dev split has no case for the primary metric '{metric.name}'")
+            return got if metric.better == "higher" else -got
+
+        return value
+
+    def logit_teacher(self):
+        from scionwood.models.loading import load_model, load_tokenizer
+
+        name = self.recipe.teacher.model
+        theirs, ours = load_tokenizer(name).get_vocab(), self.renderer.tokenizer.get_vocab()
+        if theirs != ours:
+            raise UserError(f"teacher.logits: base '{self.recipe.base}' and teacher '{name}' have different tokenizers; set logits = false")
+        device, dtype = self.machine
+        return load_model(name, device, dtype)
+
+    def prove(self, name: str, system_name: str, kind: str, seed: int) -> None:
+        from scionwood.models.loading import load_adapter
+
+        def work():
+            model = load_adapter(self.load_base(), self.run.path("adapter", name, "best"))
+            return self.write_predictions(name, self.system(system_name, kind, model)) | {"seed": seed}
+
+        inputs = {"adapter": self.run.output_hash(f"train-{name}"), "base": self.base_hash, "decoder": self.recipe.evidence.decoder}
+        self.run.stage(f"prove-{name}", inputs, [f"predictions/{name}.jsonl"], work)
+
+    # -- figures, card ----------------------------------------------------------------------------------------------------
+
+    def systems(self) -> list:
+        """Every system whose predictions lie in the run."""
+        from scionwood.evidence.rows import read_system
+
+        out = [read_system(self.run.folder, "predictions/base.jsonl", "base", "base")]
+        out += [read_system(self.run.folder, f"predictions/{r.name}.jsonl", r.name, "rival") for r in self.task.rivals()]
+        out += [read_system(self.run.folder, f"predictions/adapter-{s}.jsonl", "adapter", "adapter", s) for s in self.recipe.train.seeds]
+        if self.recipe.evidence.shuffled_control:
+            out.append(read_system(self.run.folder, f"predictions/{SHUFFLED}.jsonl", SHUFFLED, "control", self.recipe.train.seeds[0]))
+        return out
+
+    def recompute(self) -> dict:
+        """The figures from the predictions, with nothing taken from figures.json."""
+        from scionwood.evidence.figures import compute
+
+        return compute(self.task, self.task.cases("test"), self.systems())
+
+    def figures(self) -> None:
+        systems = {s.file: s.sha256 for s in self.systems()}
+        self.run.stage("figures", {"predictions": systems, "data": self.run.output_hash("prepare")}, ["figures.json"],
+                       lambda: files.write_json(self.run.path("figures.json"), self.recompute()))
+
+    def render(self, figures: dict) -> dict[str, str]:
+        """``{file name: text}`` of the card and the report."""
+        from scionwood.evidence.card import render_card
+        from scionwood.evidence.report import render_report
+
+        context = self.context()
+        return {"README.md": render_card(figures, context), "report.html": render_report(figures, context)}
+
+    def context(self) -> dict:
+        """All that card and report show beside the figures: recipe, facts of the stages, loss curves, sample answers."""
+        seeds = [f"adapter-{s}" for s in self.recipe.train.seeds]
+        names = seeds + ([SHUFFLED] if self.recipe.evidence.shuffled_control else [])
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "task": {"name": self.task.name, "summary": self.task.summary, "primary": self.task.primary,
+                     "metrics": {m.name: m.about for m in self.task.metrics()}},
+            "rivals": {r.name: r.about for r in self.task.rivals()},
+            "prepare": self.run.facts("prepare"),
+            "teach": self.run.facts("teach"),
+            "training": {n: self.run.facts(f"train-{n}") for n in names},
+            "logs": {n: files.read_jsonl(self.run.path("adapter", n, "log.jsonl")) for n in names},
+        }
+
+    def card(self) -> None:
+        def work():
+            for name, text in self.render(files.read_json(self.run.path("figures.json"))).items():
+                files.write_text(self.run.path(name), text)
+
+        self.run.stage("card", {"figures": self.run.output_hash("figures"), "context": self.context()}, ["README.md", "report.html"], work)
+
+
+def text_of(case: Case) -> str:
+    """All text of a case's input, for the search for near-duplicates."""
+
+    def strings(value):
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for k, v in value.items():
+                if not k.endswith(("_at", "_time", "_from")):
+                    yield from strings(v)
+        elif isinstance(value, list):
+            for v in value:
+                yield from strings(v)
+
+    return "\n".join(strings(case.input))

@@ -1,0 +1,40 @@
+"""The recipe: the TOML file that names task, base, teacher, adapter, training and evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from scionwood.settings import Settings, load
+from scionwood.teaching.settings import Teacher
+from scionwood.training.settings import Adapter, Train
+
+
+class Evidence(Settings):
+    """How the proof is made."""
+
+    decoder: Literal["labels", "json"] = Field("labels", description="labels: score the legal answers; json: write JSON under a schema")
+    shuffled_control: bool = Field(True, description="train once more on shuffled labels: this must fall to chance")
+    near_duplicate: float = Field(0.8, gt=0, le=1, description="similarity from which two texts of different splits are a leak")
+    measure_teacher: bool = Field(False, description="ask the teacher the test cases too")
+
+
+class Recipe(Settings):
+    """A recipe. ``task_options`` are handed to the task as they are."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: str
+    task_options: dict[str, Any] = {}
+    base: str = Field("embedded", description="'embedded', a folder, or a hub name such as Qwen/Qwen3-1.7B")
+    teacher: Teacher = Teacher()
+    adapter: Adapter = Adapter()
+    train: Train = Train()
+    evidence: Evidence = Evidence()
+    licence: str = "apache-2.0"
+
+
+def read_recipe(path: Path, sets: list[str] = ()) -> Recipe:
+    """Read and check a recipe; relative paths in it are relative to its folder."""
+    return load(path, Recipe, sets)
