@@ -75,20 +75,52 @@ def translations(text: str, rng: random.Random) -> Iterator[Conversation]:
         else:
             other = pairs[rng.randrange(len(pairs))][1] if way < 0.75 and len(pairs) > 1 else b
             same = "same" if other == b else "different"
-            yield chat("Do the two notes say the same? Answer as JSON.", f"first: {a}\nsecond: {other}", compact({"relation": same}))
+            yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {a}\nsecond: {other}",
+                       compact({"relation": same}))
+    yield from matching_translations(text, rng)
 
 
 def rewordings(text: str, rng: random.Random) -> Iterator[Conversation]:
-    """WikiSplit: one sentence and the same content in other words; the next sentence of the document is the no."""
+    """WikiSplit: one sentence and the same content in other words, mostly two shorter sentences.
+
+    The source itself says how the texts lie to each other: whole and rewording say the same, the first short sentence says
+    less than the whole and the whole says more than it, and the texts of another pair say something else.
+    """
     pairs = re.findall(r"(.*)\nIn other words: (.*)", text)
-    for i, (a, b) in enumerate(pairs):
+    for i, (whole, reworded) in enumerate(pairs):
+        if rng.random() < 0.2:
+            yield chat("Say it in other words.", whole, reworded)
+            continue
+        part = re.split(r"(?<=[a-z)]\.) (?=[A-Z])", reworded)[0]
+        relation = rng.choice(("same", "less", "more", "different")) if part != reworded and len(pairs) > 1 else "same"
+        other = pairs[(i + 1) % len(pairs)][rng.randrange(2)]
+        first, second = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, other)}[relation]
+        yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {first}\nsecond: {second}",
+                   compact({"relation": relation}))
+
+
+def matching(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """Short sentences, one a line: repeat one, or find among several the one that comes again. It teaches looking back."""
+    lines = [line for line in text.split("\n") if 3 < len(line) < 160]
+    for i in range(0, len(lines) - 2, 3):
+        notes = lines[i : i + 3]
+        wanted = rng.randrange(3)
         if rng.random() < 0.4:
-            yield chat("Say it in other words.", a, b)
+            yield chat("Repeat the note.", notes[wanted], notes[wanted])
         else:
-            same = rng.random() < 0.5 or len(pairs) < 2
-            other = b if same else pairs[(i + 1) % len(pairs)][1]
-            yield chat("Do the two notes say the same? Answer as JSON.", f"first: {a}\nsecond: {other}",
-                       compact({"relation": "same" if same else "different"}))
+            listed = "\n".join(f"{name}: {note}" for name, note in zip("abc", notes))
+            yield chat("Which note comes again at the end? Answer as JSON.", f"{listed}\nend: {notes[wanted]}", compact({"note": "abc"[wanted]}))
+
+
+def matching_translations(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """Tatoeba pairs: among three sentences, the one whose translation stands at the end."""
+    lines = text.split("\n")
+    pairs = list(zip(lines[0::2], lines[1::2]))
+    for i in range(0, len(pairs) - 2, 3):
+        three, wanted, side = pairs[i : i + 3], rng.randrange(3), rng.randrange(2)
+        listed = "\n".join(f"{name}: {p[side]}" for name, p in zip("abc", three))
+        yield chat("Which note says the same as the end? Answer as JSON.", f"{listed}\nend: {three[wanted][1 - side]}",
+                   compact({"note": "abc"[wanted]}))
 
 
 def reading(text: str, rng: random.Random) -> Iterator[Conversation]:
@@ -131,6 +163,9 @@ READERS: dict[str, Callable[[str, random.Random], Iterator[Conversation]]] = {
     "goemotions": emotions,
     "esnli": inference,
     "tatoeba_en_zh": translations,
+    "tatoeba_en": matching,
+    "common_voice": matching,
+    "tencent_chat_zh": matching,
     "wiki_split": rewordings,
     "cmrc_drcd": reading,
     "event2mind": motives,

@@ -1,0 +1,3 @@
+from scionwood.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""The table of subcommands. Heavy libraries are imported inside the commands, so that ``scion --help`` is quick."""
+
+import typer
+
+from scionwood.cli import card, compare, doctor, memory, new, pretrain, run, show, verify
+
+app = typer.Typer(
+    name="scion",
+    help="Graft a small open language model onto one job, prove with numbers that the graft took, plant it on a small machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("show")(show.show)
+app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
+app.command("card")(card.card)
+app.command("doctor")(doctor.doctor)
+app.command("new")(new.new)
+app.command("pretrain")(pretrain.pretrain)
+app.add_typer(memory.app, name="memory")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from scionwood import __version__
+
+        print(f"scionwood {__version__}")
+        raise typer.Exit

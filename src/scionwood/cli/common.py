@@ -1,0 +1,58 @@
+"""What several subcommands need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def say(text: str) -> None:
+    """A line of progress or reason: on stderr, so that results on stdout can be piped."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice out of ours."""
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe by path, or by the name of one that ships with the package."""
+    from scionwood.errors import UserError, nearest
+
+    path = Path(name)
+    if path.exists() or path.suffix == ".toml":
+        return path
+    shipped = {p.stem: p for p in shipped_recipes().glob("*.toml")}
+    if name in shipped:
+        return shipped[name]
+    raise UserError(f"recipe '{name}': no such file, and no recipe of that name ships with scionwood{nearest(name, shipped)} "
+                    f"(known: {', '.join(sorted(shipped))})")
+
+
+def shipped_recipes() -> Path:
+    return Path(__file__).resolve().parent.parent / "recipes"
+
+
+def flow_of_run(folder: Path):
+    """The flow of an existing run, from its lock file."""
+    from scionwood.flow import Flow
+    from scionwood.recipe import Recipe
+    from scionwood.run import open_run
+    from scionwood.settings import check, read_toml
+
+    run = open_run(folder)
+    run.echo = say
+    data = read_toml(run.path("recipe.lock.toml"))
+    data.pop("lock", None)
+    home = Path(data.pop("home", "."))
+    return Flow(check(data, Recipe, str(run.path("recipe.lock.toml"))), run, home)

@@ -1,0 +1,18 @@
+"""scion doctor: what this machine and this installation can do."""
+
+import typer
+
+from scionwood.cli.common import quiet_libraries
+
+
+def doctor() -> None:
+    """Check the installation and say what would be chosen on this machine, and why."""
+    from scionwood.doctor import checks
+
+    quiet_libraries()
+    worst = 0
+    for check in checks():
+        print(f"{check.mark:4} {check.text}")
+        worst = max(worst, check.mark == "FAIL")
+    if worst:
+        raise typer.Exit(1)

@@ -1,0 +1,22 @@
+"""scion verify: recompute every figure of a run."""
+
+from pathlib import Path
+
+import typer
+
+from scionwood.cli.common import flow_of_run, quiet_libraries
+
+
+def verify(run: Path = typer.Argument(..., help="A run folder.")) -> None:
+    """Recompute every figure from the predictions, render card and report anew, and fail (exit code 1) on any difference."""
+    from scionwood.evidence.verify import verify as differences
+
+    quiet_libraries()
+    flow = flow_of_run(run)
+    found = list(differences(run, flow.task, flow.recompute, flow.render))
+    for line in found:
+        print(line)
+    if found:
+        print(f"{run}: {len(found)} difference{'s' * (len(found) > 1)}: this card does not follow from its predictions")
+        raise typer.Exit(1)
+    print(f"{run}: every figure, the card and the report follow from the predictions")

@@ -1,0 +1,70 @@
+"""Checks of the installation and the machine, each one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Iterator
+
+CORE = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "scipy", "scikit-learn", "llguidance", "matplotlib")
+EXTRA = {"trl": "benchmarks/training.py", "trackio": "experiment tracking", "playwright": "the tests of pages"}
+
+
+@dataclass(frozen=True)
+class Check:
+    mark: str  # ok, note or FAIL
+    text: str
+
+
+def checks() -> Iterator[Check]:
+    yield Check("ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in CORE:
+        try:
+            yield Check("ok", f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Check("FAIL", f"{name} is missing: pip install scionwood")
+    for name, use in EXTRA.items():
+        if importlib.util.find_spec(name) is None:
+            yield Check("note", f"{name} is not installed (only needed for {use})")
+    yield from machine_checks()
+    yield from base_checks()
+    yield from task_checks()
+
+
+def machine_checks() -> Iterator[Check]:
+    from scionwood.models import machine
+
+    yield Check("ok", machine.tune_memory())
+    yield Check("ok", machine.limit_threads())
+    device, why = machine.choose_device()
+    yield Check("ok", why)
+    yield Check("ok", machine.choose_dtype("auto", device)[1])
+    free = shutil.disk_usage(os.getcwd()).free / 1e9
+    yield Check("ok" if free > 2 else "note", f"disk: {free:.0f} GB free here")
+
+
+def base_checks() -> Iterator[Check]:
+    from scionwood.errors import UserError
+    from scionwood.models.loading import EMBEDDED, check_folder, folder_of
+
+    try:
+        config = check_folder(folder_of(EMBEDDED), "base 'embedded'")
+        yield Check("ok", f"embedded base: {config['num_hidden_layers']} layers, hidden {config['hidden_size']}, {config['vocab_size']} tokens")
+    except UserError as e:
+        yield Check("FAIL", str(e))
+
+
+def task_checks() -> Iterator[Check]:
+    from scionwood.errors import UserError
+    from scionwood.task import available, load_task
+
+    for name, info in sorted(available().items()):
+        try:
+            counts = {s: len(load_task(name).cases(s)) for s in ("train", "dev", "test")}
+            yield Check("ok", f"task '{name}' ({info.package}): " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " cases")
+        except UserError as e:
+            yield Check("FAIL", str(e))
