@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--layers", type=int, default=28)
-    add("--hidden", type=int, default=1024, help="a multiple of 64: heads and the intermediate size follow from it (default: %(default)s)")
+    add("--hidden", type=int, default=1024, help="a multiple of 64; heads and intermediate size follow (default: %(default)s)")
     add("--vocab", type=int, default=151_936)
     add("--prefix", type=int, default=600, help="prompt tokens that all cases share (default: %(default)s)")
     add("--own", type=int, default=90, help="tokens of a case's own, about a third of them supervised (default: %(default)s)")
@@ -52,7 +52,7 @@ def arguments() -> argparse.Namespace:
     add("--steps", type=int, default=3, help="optimiser steps; the first is not timed (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     add("--dtype", choices=("fp32", "bf16"), default="fp32", help="bf16 is autocast on both sides (default: %(default)s)")
-    add("--trl-micro", type=int, default=8, help="TRL's micro-batch, halved where memory does not allow it (default: %(default)s, as TRL's)")
+    add("--trl-micro", type=int, default=8, help="TRL's micro-batch, halved where it does not fit (default: %(default)s)")
     add("--ours-micro-tokens", type=int, default=TRAIN.micro_tokens, help="our train.micro_tokens (default: %(default)s)")
     add("--no-checkpointing", action="store_true", help="one more row: TRL without activation checkpointing")
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
@@ -224,7 +224,7 @@ def run_side(args) -> None:
     files.write_json(args.out, row | {"peak_mb": round(peak_memory_mb()), "device": why, "threads": torch.get_num_threads()})
 
 
-# -- the comparison ---------------------------------------------------------------------------------------------------------------
+# -- the comparison --------------------------------------------------------------------------------------------------------------
 
 
 def measure(args, side: str) -> dict:
@@ -245,7 +245,7 @@ def measure(args, side: str) -> dict:
         if status not in (TOO_BIG, -9):
             raise UserError(f"{NAMES[side]}: ended with status {status}; see its messages above")
         if side == "ours" or micro == 1:
-            raise UserError(f"{NAMES[side]}: out of memory; try fewer --layers" + (", or a smaller --ours-micro-tokens" if side == "ours" else ""))
+            raise UserError(f"{NAMES[side]}: out of memory; try fewer --layers or a smaller --ours-micro-tokens")
         micro //= 2
         print(f"{NAMES[side]}: out of memory, trying again with micro-batches of {micro}", file=sys.stderr)
 
@@ -268,28 +268,30 @@ def compare(rows: list[dict]) -> None:
     for row in rows:
         for what in ("data", "drawn", "trainable"):
             if row[what] != first[what]:
-                raise UserError(f"{row['name']}: not the same task as {first['name']} ({what}: {row[what]} against {first[what]})")
+                raise UserError(f"{row['name']}: another task than that of {first['name']} ({what} {row[what]}, not {first[what]})")
         row["speed_ratio"] = row["cases_per_s"] / first["cases_per_s"]
         row["memory_ratio"] = row["peak_mb"] / first["peak_mb"]
         row["loss_difference"] = largest_difference(row["losses"], first["losses"])
 
 
 def show(args, rows: list[dict]) -> None:
-    print(f"{args.layers} layers, hidden {args.hidden}, vocabulary {args.vocab}; {args.cases} cases of {args.prefix} common and {args.own} own "
-          f"tokens; {args.dtype}; {rows[0]['device']}; threads: {rows[0]['threads']}")
-    print(f"LoRA rank {ADAPTER.rank} on {len(ADAPTER.targets)} modules, {rows[0]['trainable']:,} weights; same tokens, labels and "
-          f"drawn weights on all sides (checked)\n")
+    print(f"{args.layers} layers, hidden {args.hidden}, vocabulary {args.vocab}; "
+          f"{args.cases} cases of {args.prefix} common and {args.own} own tokens\n"
+          f"{args.dtype}; {rows[0]['device']}; threads: {rows[0]['threads']}")
+    print(f"LoRA rank {ADAPTER.rank} on {len(ADAPTER.targets)} modules, {rows[0]['trainable']:,} weights; "
+          "same tokens, labels and drawn weights on all sides (checked)\n")
     print(f"{'':30}{'micro-batch':>13}{'cases/s':>10}{'ratio':>8}{'peak MB':>10}{'ratio':>8}{'loss diff.':>12}")
     for r in rows:
-        print(f"{r['name']:30}{r['micro_batch']:>13}{r['cases_per_s']:10.3f}{r['speed_ratio']:8.2f}{r['peak_mb']:10,}{r['memory_ratio']:8.2f}"
-              f"{r['loss_difference']:12.1e}")
-    print(f"\n{'step':30}" + "".join(f"{n:>12}" for n in range(1, args.steps + 1)))
+        print(f"{r['name']:30}{r['micro_batch']:>13}{r['cases_per_s']:10.3f}{r['speed_ratio']:8.2f}"
+              f"{r['peak_mb']:10,}{r['memory_ratio']:8.2f}{r['loss_difference']:12.1e}")
+    print(f"\n{'step':40}" + "".join(f"{n:>11}" for n in range(1, args.steps + 1)))
     for r in rows:
-        print(f"{r['name'] + ', loss':30}" + "".join(f"{x:12.5f}" for x in r["losses"]))
-        print(f"{r['name'] + ', s':30}" + "".join(f"{x:12.3f}" for x in r["seconds"]))
+        print(f"{r['name'] + ', loss':40}" + "".join(f"{x:11.5f}" for x in r["losses"]))
+        print(f"{r['name'] + ', seconds':40}" + "".join(f"{x:11.3f}" for x in r["seconds"]))
     print("\nRatios are to the first row; loss diff. is the largest relative difference of a step's loss to the first row's.\n"
           "TRL's default recomputes activations in the backward pass (gradient_checkpointing): less memory, more time.\n"
-          "Speed is that of the steps after the first; peak memory is that of the whole process (on CUDA: of the device).")
+          "Speed is that of the steps after the first, whose seconds include setting up. Peak memory is that of the process\n"
+          "(on CUDA: of the tensors on the device).")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ def renderer(tokenizer):
 def tiny_model(family: str = "qwen3", layers: int = 4, seed: int = 0, vocab: int = 8192):
     """A random model of 32 hidden units; the weights are spread so that logits differ clearly."""
     import torch
+    from scionwood.models.attention import use_tree_attention
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(seed)
@@ -38,4 +39,4 @@ def tiny_model(family: str = "qwen3", layers: int = 4, seed: int = 0, vocab: int
     else:
         model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False))
     model.requires_grad_(False)
-    return model.eval()
+    return use_tree_attention(model).eval()

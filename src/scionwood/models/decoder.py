@@ -17,7 +17,7 @@ def embed(model, ids):
 def run_layers(model, hidden, positions, mask, first: int = 0, last: int | None = None):
     """Run decoder layers ``first`` to ``last`` (exclusive) on ``hidden`` of shape (1, n, hidden).
 
-    ``positions`` is (1, n); ``mask`` is boolean (1, 1, n, n), true where row may look at column.
+    ``positions`` is (1, n); ``mask`` is the TreeLayout of the row (see models/attention.py).
     """
     stack, _ = parts(model)
     rotary = stack.rotary_emb(hidden, positions)

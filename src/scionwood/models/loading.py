@@ -80,11 +80,13 @@ def load_model(base: str, device, dtype):
     import torch
     from transformers import AutoModelForCausalLM
 
+    from scionwood.models import attention
+
     folder = folder_of(base)
     check_folder(folder, f"base '{base}'")
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation=attention.NAME
         )
     except torch.OutOfMemoryError:
         raise UserError(f"base '{base}': does not fit the memory of {device}; choose a smaller base or device = 'cpu'") from None

@@ -40,44 +40,86 @@ class TokenTree:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Sequences of a row that share a stem. ``stem`` (p,) are the places of the shared nodes in the row, ``own`` (b, l) those of
+    each sequence's further nodes, padded by the last one; ``lengths`` (b,) how many of them are real."""
+
+    stem: np.ndarray
+    own: np.ndarray
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
 class TreeRow:
     """One row of a batch: the union of the nodes of some sequences.
 
-    ``nodes`` (n,) are the tree's node numbers, ``tokens`` and ``positions`` (n,) their ids and depths, ``mask`` (n, n) is
-    true where a node may look, ``paths`` gives for each sequence the places of its tokens in the row.
+    ``nodes`` (n,) are the tree's node numbers, ``tokens`` and ``positions`` (n,) their ids and depths, ``paths`` gives for each
+    sequence the places of its tokens in the row, ``groups`` say who attends to whom.
     """
 
     nodes: np.ndarray
     tokens: np.ndarray
     positions: np.ndarray
-    mask: np.ndarray
     paths: list[np.ndarray]
+    groups: list[Group]
 
 
 def lay_out(tree: TokenTree, paths: Iterable[np.ndarray]) -> TreeRow:
     """Lay the given sequences (as node paths) out as one row; shared nodes appear once."""
     paths = list(paths)
-    # a node's number is higher than its parent's, so sorted order is a valid order of computation
     nodes = np.unique(np.concatenate(paths))
     local = [np.searchsorted(nodes, p) for p in paths]
-    mask = np.zeros((len(nodes), len(nodes)), dtype=bool)
-    for p in local:
-        mask[np.ix_(p, p)] |= np.tri(len(p), dtype=bool)
     return TreeRow(
         nodes=nodes,
         tokens=np.fromiter((tree.tokens[i] for i in nodes), np.int64, len(nodes)),
         positions=np.fromiter((tree.depths[i] for i in nodes), np.int64, len(nodes)),
-        mask=mask,
         paths=local,
+        groups=[as_group([local[i] for i in chosen]) for chosen in group_paths(local)],
     )
+
+
+def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
+    """How many leading nodes two paths share."""
+    n = min(len(a), len(b))
+    differs = np.flatnonzero(a[:n] != b[:n])
+    return int(differs[0]) if len(differs) else n
+
+
+def group_paths(paths: list[np.ndarray]) -> list[list[int]]:
+    """Put neighbouring paths together as long as they keep at least half of the stem that the group has so far.
+
+    Any grouping gives the same result; this one keeps stems long and the padding small.
+    """
+    order = sorted(range(len(paths)), key=lambda i: paths[i].tolist())
+    groups: list[list[int]] = []
+    stem = 0
+    for i in order:
+        if groups:
+            shared = min(stem, common_prefix(paths[groups[-1][0]], paths[i]))
+            if 2 * shared >= stem and shared:
+                groups[-1].append(i)
+                stem = shared
+                continue
+        groups.append([i])
+        stem = len(paths[i])
+    return groups
+
+
+def as_group(paths: list[np.ndarray]) -> Group:
+    first = paths[0]
+    if len(paths) == 1:
+        return Group(first, np.empty((0, 0), np.int64), np.empty(0, np.int64))
+    p = min(common_prefix(first, other) for other in paths[1:])
+    rests = [path[p:] for path in paths if len(path) > p]  # a path that ends within the stem has nothing of its own
+    width = max((len(r) for r in rests), default=0)
+    own = np.array([np.concatenate([r, np.full(width - len(r), r[-1])]) for r in rests], dtype=np.int64).reshape(len(rests), width)
+    return Group(first[:p], own, np.array([len(r) for r in rests], dtype=np.int64))
 
 
 def to_tensors(row: TreeRow, device):
-    """Return ``(ids (1, n), positions (1, n), mask (1, 1, n, n))`` on a device."""
+    """Return ``(ids (1, n), positions (1, n), TreeLayout)`` on a device."""
     import torch
 
-    return (
-        torch.from_numpy(row.tokens)[None].to(device),
-        torch.from_numpy(row.positions)[None].to(device),
-        torch.from_numpy(row.mask)[None, None].to(device),
-    )
+    from scionwood.models.attention import TreeLayout
+
+    return torch.from_numpy(row.tokens)[None].to(device), torch.from_numpy(row.positions)[None].to(device), TreeLayout(row, device)

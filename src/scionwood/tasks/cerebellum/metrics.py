@@ -6,9 +6,9 @@ Memorize is scored by its decision. A failed answer is wrong in every score, and
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any, Sequence
 
+from scionwood.evidence.metrics import macro_f1
 from scionwood.task import Case, Metric, ScoredRow, proportion
 from scionwood.tasks.cerebellum.labels import RELATIONS, action_of, decision_of
 
@@ -43,22 +43,6 @@ def score_arbitrate(case: Case, answer: str | None) -> dict[str, float]:
     if wanted != "NONE":
         out["over_none"] = float(said == "NONE")
     return out
-
-
-def macro_f1(rows: Sequence[ScoredRow]) -> float | None:
-    """The mean over the relations in the gold labels of F1 = 2TP / (2TP + FP + FN). Failed answers are false negatives."""
-    tp, fp, fn = defaultdict(int), defaultdict(int), defaultdict(int)
-    for r in rows:
-        if r.answer == r.case.reference:
-            tp[r.answer] += 1
-        else:
-            fn[r.case.reference] += 1
-            if r.answer is not None:
-                fp[r.answer] += 1
-    present = [c for c in RELATIONS if tp[c] + fn[c]]
-    if not present:
-        return None
-    return sum(2 * tp[c] / (2 * tp[c] + fp[c] + fn[c]) for c in present) / len(present)
 
 
 def records_right(rows: Sequence[ScoredRow]) -> float | None:
