@@ -133,6 +133,7 @@ class Clock:
 
 def ours(args, device, dtype, folder: Path) -> dict:
     from scionwood.models import machine
+    from scionwood.models.attention import use_tree_attention
     from scionwood.models.trees import TokenTree
     from scionwood.training.examples import Examples, supervised
     from scionwood.training.loop import Plan, train
@@ -143,7 +144,7 @@ def ours(args, device, dtype, folder: Path) -> dict:
     # no checkpoint between the steps that are timed; TRL writes none either
     settings = {"steps": args.steps, "batch": args.cases, "micro_tokens": args.ours_micro_tokens, "checkpoint_seconds": 1e9}
     plan = Plan(Examples(tree, items), ADAPTER, TRAIN.model_copy(update=settings), SEED, "random", folder, folder)
-    model, clock, losses, drawn = make_model(args, device), Clock(device), [], []
+    model, clock, losses, drawn = use_tree_attention(make_model(args, device)), Clock(device), [], []
 
     def monitor(event: dict) -> None:
         losses.append(event["loss"])
@@ -268,7 +269,7 @@ def compare(rows: list[dict]) -> None:
     for row in rows:
         for what in ("data", "drawn", "trainable"):
             if row[what] != first[what]:
-                raise UserError(f"{row['name']}: another task than that of {first['name']} ({what} {row[what]}, not {first[what]})")
+                raise UserError(f"{row['name']}: another task than that of {first['name']} ({what}: {row[what]}, {first[what]})")
         row["speed_ratio"] = row["cases_per_s"] / first["cases_per_s"]
         row["memory_ratio"] = row["peak_mb"] / first["peak_mb"]
         row["loss_difference"] = largest_difference(row["losses"], first["losses"])

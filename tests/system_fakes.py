@@ -44,7 +44,7 @@ class Ask(Task):
 
 
 TEXTS = ("the kettle is on", "the dog is called Fen", "the dog is called Fern", "她住在成都", "", "Dinner at eight on Friday?",
-         "the dog is gone", "e\u0301te\u0301 in Menton")
+         "the dog is gone", "e\u0301te\u0301 in Menton")  # prefixes of each other, another script, nothing at all, not NFC
 
 
 def asked(*texts):

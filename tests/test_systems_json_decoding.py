@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,6 +90,17 @@ def test_json_under_a_schema_is_legal_for_any_weights(seed, renderer):
     assert not any(c.isspace() for c in outside), "blanks between tokens"
 
 
+def test_a_model_may_know_more_ids_than_its_tokenizer(renderer):
+    [prediction] = decoder(tiny_model(layers=1, vocab=8300), renderer, JsonSchema(SCHEMA)).predict(asked("hello"))
+    assert prediction.status == OK
+
+
+def test_bf16_by_autocast(qwen, renderer):
+    task, autocast = Ask(JsonSchema(SCHEMA)), lambda: torch.autocast("cpu", torch.bfloat16)
+    for prediction in JsonDecoder("tiny", "base", qwen, renderer, task, autocast).predict(asked("hello", "hello again")):
+        assert prediction.status == OK
+
+
 def test_a_number_may_end_where_it_could_go_on(qwen, renderer, tokenizer):
     """After 1 both the turn end and 10, 11, 12 are legal: the model decides, and the end is no part of the text."""
     system = decoder(qwen, renderer, JsonSchema({"type": "integer", "minimum": 1, "maximum": 12}))
@@ -117,6 +129,16 @@ def test_the_turn_end_ends_a_free_text(qwen, renderer, tokenizer):
         assert not walk.ended
         walk.take(token)
     assert walk.ended and walk.text() == "hi there"
+
+
+def test_a_template_that_does_not_end_a_turn_is_refused():
+    class Endless:
+        tokenizer = SimpleNamespace(name_or_path="some/base")
+        text = staticmethod(lambda messages, answer: ("", answer))
+        encode = staticmethod(list)
+
+    with pytest.raises(UserError, match="some/base: its chat template writes nothing after an answer"):
+        turn_end(Endless())
 
 
 @pytest.mark.parametrize("constraint", [None, JsonSchema({"type": "string"}), CHOICES["json"]], ids=["free", "string", "choices"])
@@ -152,7 +174,8 @@ def test_neighbours_read_their_common_beginning_once(qwen, renderer, monkeypatch
     assert sum(passes) < sum(len(p) for p in prompts) / 2
 
 
-@pytest.mark.parametrize("constraint", [JsonSchema(SCHEMA), CHOICES["prefixes of each other"], None], ids=["schema", "choices", "free"])
+@pytest.mark.parametrize("constraint", [JsonSchema(SCHEMA), CHOICES["prefixes of each other"], None],
+                         ids=["schema", "choices", "free"])
 def test_the_cache_leaks_nothing(constraint, model, renderer):
     """A, B, A through one cache, and A through a fresh one."""
     system = decoder(model, renderer, constraint, max_new_tokens=40)

@@ -366,6 +366,20 @@ class Flow:
         self.run.stage("card", {"figures": self.run.output_hash("figures"), "context": self.context()}, ["README.md", "report.html"], work)
 
 
+def open_flow(folder: Path, echo: Callable[[str], None] = print) -> Flow:
+    """The flow of an existing run, from its lock file."""
+    from scionwood.run import open_run
+    from scionwood.settings import check, read_toml
+
+    run = open_run(folder)
+    run.echo = echo
+    lock = run.path("recipe.lock.toml")
+    data = read_toml(lock)
+    data.pop("lock", None)
+    home = Path(data.pop("home", "."))
+    return Flow(check(data, Recipe, str(lock)), run, home)
+
+
 def text_of(case: Case) -> str:
     """All text of a case's input, for the search for near-duplicates."""
 

@@ -44,15 +44,7 @@ def shipped_recipes() -> Path:
 
 
 def flow_of_run(folder: Path):
-    """The flow of an existing run, from its lock file."""
-    from scionwood.flow import Flow
-    from scionwood.recipe import Recipe
-    from scionwood.run import open_run
-    from scionwood.settings import check, read_toml
+    """The flow of an existing run; what it has to say goes to stderr."""
+    from scionwood.flow import open_flow
 
-    run = open_run(folder)
-    run.echo = say
-    data = read_toml(run.path("recipe.lock.toml"))
-    data.pop("lock", None)
-    home = Path(data.pop("home", "."))
-    return Flow(check(data, Recipe, str(run.path("recipe.lock.toml"))), run, home)
+    return open_flow(folder, say)

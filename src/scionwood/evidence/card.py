@@ -36,7 +36,7 @@ def opening(figures: Figures, context: Context) -> str:
     """What it is, and how it did: the first paragraph."""
     recipe, summary = context["recipe"], prose(context["task"]["summary"])
     job = summary or f"the task {code(figures['task'])}"
-    return f"A LoRA adapter on {code(portable(recipe['base']))} for one job: {job}. {' '.join(verdict_sentences(figures))}"
+    return f"A LoRA adapter on {code(portable(recipe['base']))} for one job ({job}). {' '.join(verdict_sentences(figures))}"
 
 
 def front_matter(figures: Figures, context: Context) -> str:
@@ -65,8 +65,7 @@ def front_matter(figures: Figures, context: Context) -> str:
 
 
 def section(s: Section) -> str:
-    return "\n\n".join([f"## {s.title}", *(block(b) for b in s.blocks if not isinstance(b, Plot))] if any(
-        not isinstance(b, Plot) for b in s.blocks) else [f"## {s.title}", "Drawn in `report.html`."])
+    return "\n\n".join([f"## {s.title}", *(block(b) for b in s.blocks if not isinstance(b, Plot))])
 
 
 def block(b: Block) -> str:

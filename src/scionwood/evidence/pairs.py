@@ -85,9 +85,14 @@ def table(result: Mapping[str, Any], name_a: str, name_b: str) -> str:
             f"a: {name_a}\nb: {name_b}\ndifferences are a - b; verdicts are about a")
     metrics = [[name + " (primary)" * (name == result["primary"]), m["better"], number(m["a"]), number(m["b"]), *tested(m)]
                for name, m in result["metrics"].items()]
-    jobs = [[job, number(j["a"]), number(j["b"]), f"{tally(j['gains'])} of {j['n']}", f"{tally(j['losses'])} of {j['n']}", *tested(j)]
-            for job, j in result["jobs"].items()]
+    jobs = [[job, number(j["a"]), number(j["b"]), f"{tally(j['gains'])} of {j['n']}", f"{tally(j['losses'])} of {j['n']}",
+             *without_interval(tested(j))] for job, j in result["jobs"].items()]
     parts = [head, aligned([["metric", "better", "a", "b", *TESTED], *metrics])]
     if jobs:
-        parts.append(aligned([["correct in job", "a", "b", "only a", "only b", *TESTED], *jobs]))
+        parts.append(aligned([["correct in job", "a", "b", "only a", "only b", *without_interval(TESTED)], *jobs]))
     return "\n\n".join(parts)
+
+
+def without_interval(cells: Sequence[str]) -> list[str]:
+    """McNemar's test gives none."""
+    return [*cells[:1], *cells[2:]]

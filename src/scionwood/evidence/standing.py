@@ -136,7 +136,7 @@ def _own(figures: Figures) -> str:
     metric = figures["primary"]
     mine, run = headline(figures, subject(figures), metric), figures["systems"][subject(figures)]["runs"][0]
     figure = run["figures"][metric]
-    where = f" at {seed_of(run)}" if mine.seeds > 1 else ""
+    where = f" of {seed_of(run)}:" if mine.seeds > 1 else ""
     notes = [f"mean of {several(mine.seeds, 'seed')}, {between(mine.low, mine.high)}"] if mine.seeds > 1 else ["one seed"]
     notes.append(f"95 % interval{where} {between(figure['low'], figure['high'])}" if figure["low"] is not None
                  else "too few sources for an interval")

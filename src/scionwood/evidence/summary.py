@@ -31,7 +31,7 @@ def verdicts(figures: Figures) -> str:
 
 
 def tested(entry: dict[str, Any]) -> list[str]:
-    """One comparison, under the heads ``TESTED``. A McNemar test has no interval."""
+    """One comparison under the heads ``TESTED``; "-" for what it does not have."""
     return [signed(entry["difference"]), between(entry.get("low"), entry.get("high"), signed), p_value(entry["p_holm"]),
             entry["verdict"], number(entry["detectable"])]
 

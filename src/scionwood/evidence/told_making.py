@@ -7,7 +7,7 @@ from typing import Any, Iterator
 
 from scionwood.evidence.blocks import NUMBER, WORD, Code, Items, Plot, Section, Table
 from scionwood.evidence.format import ABSENT, code, listed, number, portable, prose, several, tally
-from scionwood.evidence.standing import Figures, against, higher, judged, subject, subject_word
+from scionwood.evidence.standing import Figures, higher, judged, named, subject, subject_word
 from scionwood.evidence.told_results import slices_of
 
 Context = dict[str, Any]
@@ -134,8 +134,8 @@ def use(figures: Figures, context: Context) -> Section:
     if recipe["task"] == "cerebellum":
         served.append(f"scion memory runs/{recipe['name']}    # the router itself")
     return Section("How to use it", [
-        "The adapter knows one prompt, the task's own, with thinking off; with any other it is the base with a worse memory. Ask "
-        "through `scion`, or render the task's messages with the tokenizer's chat template.",
+        "The adapter was trained and measured with one prompt, the task's own, with thinking off. Ask through `scion`, or render the "
+        "task's messages with the tokenizer's chat template and an empty think block.",
         Code("python", "\n".join(lines)), Code("bash", "\n".join(served))])
 
 
@@ -156,10 +156,9 @@ def limits(figures: Figures, context: Context) -> Section:
     runs = figures["systems"][subject(figures)]["runs"]
     told = [f"The test set has {several(figures['cases'], 'case')} from {several(figures['sources'], 'source')}; cases unlike them were not "
             "measured."]
-    seen = [(o, against(figures, o)["detectable"]) for o, _ in judged(figures)]
-    seen = [d for _, d in seen if d is not None]
+    seen = [f"{number(entry['detectable'])} against {named(figures, o)}" for o, entry in judged(figures)[:2] if entry["detectable"] is not None]
     if seen:
-        told.append(f"On {code(figures['primary'])} it could not reliably have shown a difference smaller than {number(min(seen))}.")
+        told.append(f"On {code(figures['primary'])}, the smallest difference that it could reliably have shown is {listed(seen)}.")
     if len(runs) == 1:
         told.append("One seed was trained: how much of the result is luck of the seed is unknown.")
     no_interval = [name for name, f in runs[0]["figures"].items() if f["method"] == "none"]
@@ -172,7 +171,7 @@ def limits(figures: Figures, context: Context) -> Section:
                     f"{listed([code(n) for n in blind])}.")
     if context["recipe"]["evidence"].get("decoder") == "labels":
         told.append("Where an answer is one of a few labels, it is the label that the model finds most likely, so it cannot be unparseable; "
-                    "left to write freely, the model may do worse.")
-    told.append(f"It is made for one job, {prose(context['task']['summary']) or code(figures['task'])}; as a general chat model it is worse "
-                "than its base.")
+                    "how well the model writes freely was not measured.")
+    told.append(f"It is made for one job, {prose(context['task']['summary']) or code(figures['task'])}; what it does outside "
+                "of that was not measured.")
     return Section("Limits", [Items(told)])

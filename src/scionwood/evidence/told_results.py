@@ -36,7 +36,7 @@ def metrics(figures: Figures) -> Section:
     columns = [("metric", WORD), ("better", WORD), ("n", NUMBER), (ours(figures), NUMBER),
                *([("lowest to highest seed", NUMBER)] if several_seeds else []),
                (f"95 % interval{', ' + seed_of(run) if run['seed'] is not None else ''}", NUMBER),
-               *((f"{named(figures, o)}{' (strongest rival)' if o == rival else ''}", NUMBER) for o in others)]
+               *((f"{code(o)} (strongest rival)" if o == rival else "untuned base", NUMBER) for o in others)]
     table = Table("Every metric on the test cases", columns,
                   [_metric_row(figures, name, others, several_seeds) for name in figures["metrics"]])
     about = [f"{code(name)}: {prose(m['about'])}" for name, m in figures["metrics"].items() if m["about"]]
@@ -86,37 +86,45 @@ def comparisons(figures: Figures) -> Section:
         return Section("Comparisons", [])
     told = [name for name, _ in judged(figures)]
     entries = sorted(figures["comparisons"], key=lambda c: (c["system"] != subject(figures), c["system"], told.index(c["against"])))
-    columns = [("system", WORD), ("against", WORD), ("difference", NUMBER), ("95 % interval", NUMBER), ("p", NUMBER), ("Holm p", NUMBER),
+    several_systems = len({c["system"] for c in entries}) > 1
+    who = [("system", WORD)] if several_systems else []
+    columns = [*who, ("against", WORD), ("difference", NUMBER), ("95 % interval", NUMBER), ("p", NUMBER), ("Holm p", NUMBER),
                ("smallest detectable difference", NUMBER), ("verdict", WORD)]
-    rows = [[code(c["system"]), code(c["against"]), signed(c["primary"]["difference"]),
+    rows = [[*([code(c["system"])] if several_systems else []), code(c["against"]), signed(c["primary"]["difference"]),
              between(c["primary"]["low"], c["primary"]["high"], signed), p_value(c["primary"]["p"]), p_value(c["primary"]["p_holm"]),
              number(c["primary"]["detectable"]), bold(c["primary"]["verdict"])] for c in entries]
     blocks: list = [
         "Systems are compared on the same cases. p comes from the paired cluster bootstrap, averaged over the seeds; Holm's adjustment "
         f"runs over the opponents, and a verdict needs an adjusted p below {figures['alpha']:g}. The smallest detectable difference is "
-        "what the set would have found four times in five: \"cannot tell\" rules out no effect smaller than it.",
-        Table(f"{code(figures['primary'])} against the untuned base and every rival", columns, rows)]
-    jobs = [row for c in entries for row in _job_rows(c)]
-    if jobs:
+        "what the set would have found four times in five: \"cannot tell\" rules out no effect smaller than it. With "
+        f"{figures['resamples']:,} resamples no p can be below {p_value(1 / (figures['resamples'] + 1))}.",
+        Table(f"{code(figures['primary'])} {'' if several_systems else f'of {ours(figures)} '}against the untuned base and every rival", columns, rows)]
+    if any(c["jobs"] for c in entries):
+        jobs = [[*([code(c["system"])] if several_systems else []), *row] for c in entries
+                for row in _job_rows(c, len(_seed_titles(entries)))]
         blocks += [
             "Per job, on whether a case is answered correctly: the exact McNemar test. Gains are cases that only the system under test "
             "answers correctly, losses those that only its opponent does. Over several seeds, p is the largest of the seeds' p-values, "
             "and 1 where the seeds disagree on the direction; Holm's adjustment runs over the opponents of a job.",
-            Table("Exact McNemar per job and seed", [("against", WORD), ("job", WORD), ("seed", WORD), ("n", NUMBER), ("gains", NUMBER),
-                  ("losses", NUMBER), ("difference", NUMBER), ("p", NUMBER), ("Holm p", NUMBER), ("detectable", NUMBER), ("verdict", WORD)],
-                  jobs)]
+            Table("Exact McNemar per job and seed, as gains / losses, p", [
+                *who, ("against", WORD), ("job", WORD), ("n", NUMBER), ("difference", NUMBER), ("Holm p", NUMBER), ("detectable", NUMBER),
+                ("verdict", WORD), *((title, NUMBER) for title in _seed_titles(entries))], jobs)]
     return Section("Comparisons", blocks)
 
 
-def _job_rows(comparison: dict[str, Any]) -> list[list[str]]:
-    """One row per job and seed, and one over all seeds where there are several."""
+def _seed_titles(entries: list[dict[str, Any]]) -> list[str]:
+    """One column per seed; systems with fewer seeds leave the last ones empty."""
+    most = max((test["seeds"] for c in entries for test in c["jobs"].values()), key=len)
+    return [f"seed {t['seed']}" for t in most] or ["gains / losses"]
+
+
+def _job_rows(comparison: dict[str, Any], width: int) -> list[list[str]]:
+    """One row per job: what holds over all seeds, then every seed's own test."""
     rows = []
     for job, test in comparison["jobs"].items():
-        for one in [*test["seeds"], test]:
-            seed = str(one["seed"]) if "seed" in one else "all" if test["seeds"] else "only one"
-            rows.append([code(comparison["against"]), code(job), seed, tally(one["n"]), tally(one["gains"]), tally(one["losses"]),
-                         signed(one["difference"]), p_value(one["p"]), p_value(one["p_holm"]), number(one["detectable"]),
-                         bold(one["verdict"])])
+        seeds = [f"{tally(t['gains'])} / {tally(t['losses'])}, {p_value(t['p'])}" for t in test["seeds"] or [test]]
+        rows.append([code(comparison["against"]), code(job), tally(test["n"]), signed(test["difference"]), p_value(test["p_holm"]),
+                     number(test["detectable"]), bold(test["verdict"]), *seeds, *[ABSENT] * (width - len(seeds))])
     return rows
 
 
@@ -152,9 +160,21 @@ def mistakes(figures: Figures) -> Section:
     if not any(run["confusion"].values()):
         return Section("Mistakes", [])
     where = f" ({seed_of(run)})" if run["seed"] is not None else ""
-    return Section("Mistakes", [Plot("confusion", f"What {ours(figures)}{where} mistook for what, one map per job: a row is the "
-                                     "reference, a column the answer, a number counts cases, and the shade is its share of the row. "
-                                     "A good system fills the diagonal; failures have a column of their own.")])
+    worst = frequent_mistakes(run["confusion"])
+    return Section("Mistakes", [
+        Plot("confusion", f"What {ours(figures)}{where} mistook for what, one map per job: a row is the "
+                          "reference, a column the answer, a number counts cases, and the shade is its share of the row. "
+                          "A good system fills the diagonal; failures have a column of their own."),
+        *([Table(f"The most frequent mistakes of {ours(figures)}{where}", [("job", WORD), ("reference", WORD), ("answer", WORD),
+                 ("cases", NUMBER), ("cases with this reference", NUMBER)],
+                 [[code(job), code(gold), code(said), tally(n), tally(of)] for job, gold, said, n, of in worst])] if worst else [])])
+
+
+def frequent_mistakes(confusion: dict[str, Any], most: int = 10) -> list[tuple[str, str, str, int, int]]:
+    """(job, reference, answer, cases, cases with this reference), the most frequent first."""
+    wrong = [(job, gold, said, n, sum(row.values())) for job, table in confusion.items() for gold, row in table.items()
+             for said, n in row.items() if said != gold]
+    return sorted(wrong, key=lambda m: (-m[3], m[:3]))[:most]
 
 
 # -- failures, controls ---------------------------------------------------------------------------------------------------
@@ -187,12 +207,15 @@ def controls(figures: Figures) -> Section:
         primary.append([code(c["system"]), code(c["against"]) if c["against"] else ABSENT, number(p["value"]), number(p["chance"]),
                         signed(p.get("difference")), p_value(p.get("p")), bold(c["verdict"])])
         jobs += [[code(c["system"]), code(job), number(t["correct"]), number(t["chance"]), p_value(t["p_holm"]), number(t["detectable"]),
-                  bold(t["verdict"])] for job, t in c["jobs"].items()]
+                  t["verdict"]] for job, t in c["jobs"].items()]
         verdicts.append(f"{code(c['system'])}: **{c['verdict'] or 'cannot tell'}**")
     rule = "McNemar over the jobs" if jobs else "the paired bootstrap of the primary metric"
+    beside = (" The primary metric is told beside it and not judged: a mean over labels, such as macro-F1, lies above that of a constant answer "
+              "as soon as answers vary.") if jobs else ""
     return Section("Controls", [
         f"A control is trained or built to be wrong, and must not beat chance. {listed(verdicts)}, judged by {rule}. \"At chance\" means that "
-        "no leak was found, not that there is none: the detectable difference says how large a leak would have been seen.",
+        "no leak was found, not that there is none: the detectable difference says how large a leak would have been seen."
+        + beside,
         Table(f"Controls on {code(figures['primary'])}", [("control", WORD), ("chance is", WORD), ("control's value", NUMBER),
               ("chance", NUMBER), ("difference", NUMBER), ("p", NUMBER), ("verdict of the control", WORD)], primary),
         *([Table("Controls per job", [("control", WORD), ("job", WORD), ("correct", NUMBER), ("chance", NUMBER), ("Holm p", NUMBER),

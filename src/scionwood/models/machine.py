@@ -89,3 +89,21 @@ def choose_dtype(wanted: str, device):
     if gain > 1.3:
         return torch.bfloat16, f"dtype: bf16 (a probe ran {gain:.1f} times as fast as fp32)"
     return torch.float32, f"dtype: fp32 (bf16 ran only {gain:.1f} times as fast in a probe)"
+
+
+def describe() -> str:
+    """The machine in words, for cards: processor, threads in use, GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"one {torch.cuda.get_device_name()}"
+    name = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), "a CPU")
+    return f"{torch.get_num_threads()} threads of {name}"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        with open("/proc/cpuinfo") as f:
+            return f.read().splitlines()
+    except OSError:
+        return []

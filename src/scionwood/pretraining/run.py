@@ -90,7 +90,45 @@ def pretrain(recipe: Pretraining, corpus_folder: Path, out: Path, base: Path | N
     report(f"model: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
     facts = train(model, recipe, out, report, tokens_before=before)
     save(model.to("cpu"), tokenizer, tokenizer_folder)
-    files.write_json(out / "training.json", facts)
+    return finish(recipe, corpus_folder, known, out, tokenizer, facts, report)
+
+
+def finish(recipe: Pretraining, corpus_folder: Path, known: dict[str, Path], out: Path, tokenizer, facts: dict, report: Report) -> dict:
+    """Measure the saved base on held-out text and write its card and facts beside the weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scionwood.pretraining import card, measure
+    from scionwood.pretraining.ngram import NgramModel
+    from scionwood.pretraining.train import all_rows
+
+    folder = out / "model"
+    report("measuring on held-out text")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True).eval()
+    rows = all_rows(recipe, out)
+    seen: dict[str, int] = {}
+    for r in rows:
+        for k, name in enumerate(r.names):
+            seen[name] = seen.get(name, 0) + int((r.source == k).sum()) * r.length
+    plain = sorted({n.removesuffix("+chat") for n in seen})
+    ngram = NgramModel(measure.trained_tokens(out, rows), len(tokenizer))
+    bits = measure.measure(model, tokenizer, known, plain, recipe.held_out_bytes, ngram)
+    given = card.licences(corpus_folder)
+    facts = facts | {
+        "name": recipe.name,
+        "licence": recipe.licence,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "shape": recipe.shape.model_dump(),
+        "schedule": recipe.schedule.model_dump(),
+        "machine": machine.describe(),
+        "sources": {n: {"tokens": t, "licence": given.get(n.removesuffix("+chat"), "")} for n, t in sorted(seen.items())},
+        "bits_per_byte": bits,
+    }
+    files.write_json(folder / "base.json", facts)
+    files.write_text(folder / "README.md", card.render(facts))
+    if (corpus_folder / "NOTICE.md").exists():
+        shutil.copy(corpus_folder / "NOTICE.md", folder / "NOTICE.md")
+    report(f"held-out bits per byte: base {bits['all']['base']}, 5-gram {bits['all']['ngram']}, xz -9e {bits['all']['xz']}")
     return facts
 
 

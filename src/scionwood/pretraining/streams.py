@@ -56,14 +56,19 @@ def held_out_texts(name: str, path: Path, limit_bytes: int) -> list[str]:
     return out
 
 
+def scaled(mix: dict[str, float]) -> dict[str, float]:
+    """Shares that sum to 1."""
+    total = sum(mix.values())
+    return {k: v / total for k, v in mix.items()}
+
+
 def parse_mix(mix: dict[str, float], known: dict[str, Path]) -> dict[str, float]:
-    """Check the names of a mix and scale its shares to a sum of 1. ``name+chat`` is a source as conversations."""
+    """Check the names of a mix and scale its shares. ``name+chat`` is a source as conversations."""
     for key in mix:
         name = key.removesuffix("+chat")
         if name not in known:
             raise UserError(f"mix: the corpus has no source '{name}'{nearest(name, known)}")
-    total = sum(mix.values())
-    return {k: v / total for k, v in mix.items()}
+    return scaled(mix)
 
 
 class Rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 from scionwood import files
 from scionwood.errors import UserError
 from scionwood.pretraining.settings import Pretraining, Schedule
-from scionwood.pretraining.streams import Rows
+from scionwood.pretraining.streams import Rows, scaled
 
 
 def build(shape, tokenizer, seed: int):
@@ -104,6 +104,20 @@ def load_checkpoint(path: Path, model, optimisers: Optimisers) -> dict:
     return progress
 
 
+def count_steps(s: Schedule) -> tuple[int, int]:
+    """(steps in all, steps of the decay)."""
+    steps = max(1, s.tokens // s.step_tokens)
+    return steps, max(1, round(steps * s.decay))
+
+
+def all_rows(recipe: Pretraining, folder: Path) -> list[Rows]:
+    """The rows of the stable part, where there is one, and of the decay, in the order of training."""
+    s = recipe.schedule
+    steps, decay_steps = count_steps(s)
+    parts = [(recipe.mix, s.row, steps - decay_steps, s.seed), (recipe.decay_mix, s.decay_row, decay_steps, s.seed + 1)]
+    return [Rows(folder / "streams", scaled(mix), row, n * (s.step_tokens // row), seed) for mix, row, n, seed in parts if n]
+
+
 def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: int = 0) -> dict:
     """Train ``model`` on the prepared streams of ``folder``; go on from its checkpoint where there is one.
 
@@ -115,11 +129,8 @@ def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: in
 
     s = recipe.schedule
     device = next(model.parameters()).device
-    steps = max(1, s.tokens // s.step_tokens)
-    decay_steps = max(1, round(steps * s.decay))
-    stable = Rows(folder / "streams", _scaled(recipe.mix), s.row, (steps - decay_steps) * (s.step_tokens // s.row), s.seed) \
-        if steps > decay_steps else None
-    decay = Rows(folder / "streams", _scaled(recipe.decay_mix), s.decay_row, decay_steps * (s.step_tokens // s.decay_row), s.seed + 1)
+    steps, decay_steps = count_steps(s)
+    *stable, decay = all_rows(recipe, folder)
     optimisers = Optimisers(model, s)
     checkpoint = folder / "checkpoint.safetensors"
     start, seconds = 0, 0.0
@@ -132,7 +143,7 @@ def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: in
     with open(folder / "log.jsonl", "a", buffering=1) as log:
         for step in range(start, steps):
             rows, first, per_step = (decay, steps - decay_steps, s.step_tokens // s.decay_row) if step >= steps - decay_steps \
-                else (stable, 0, s.step_tokens // s.row)
+                else (stable[0], 0, s.step_tokens // s.row)
             at = (step - first) * per_step
             micro = max(1, s.micro_tokens // rows.length)
             total = 0.0
@@ -158,11 +169,5 @@ def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: in
                 save_checkpoint(checkpoint, model, optimisers, {"step": step + 1, "seconds": spent})
                 saved = now
     model.eval()
-    epochs = {"stable": stable.epochs() if stable else {}, "decay": decay.epochs()}
     return {"tokens": steps * s.step_tokens, "steps": steps, "minutes": round((seconds + time.perf_counter() - begin) / 60, 1),
-            "tokens_before": tokens_before, "last_loss": round(sum(losses[-50:]) / max(1, len(losses[-50:])), 4), "passes": epochs}
-
-
-def _scaled(mix: dict[str, float]) -> dict[str, float]:
-    total = sum(mix.values())
-    return {k: v / total for k, v in mix.items()}
+            "tokens_before": tokens_before, "last_loss": round(sum(losses[-50:]) / max(1, len(losses[-50:])), 4), "passes": [r.epochs() for r in (*stable, decay)]}

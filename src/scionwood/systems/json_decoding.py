@@ -130,7 +130,7 @@ class Context:
         self.cache = None
 
     def rewind(self, prompt: Sequence[int]) -> list[int]:
-        """Keep the longest beginning of ``prompt`` that was read; return the rest, at least one token, for its logits are needed."""
+        """Keep the longest beginning of ``prompt`` that was read; return the rest: at least one token, for its logits."""
         from transformers import DynamicCache
 
         kept = min(common_length(self.ids, prompt), len(prompt) - 1)
@@ -173,8 +173,8 @@ def turn_end(renderer: Renderer) -> int:
     _, text = renderer.text([{"role": "user", "content": "a"}], "b")
     ids = renderer.encode(text.removeprefix("b")) if text.startswith("b") else []
     if not ids:
-        raise UserError(f"tokenizer {renderer.tokenizer.name_or_path}: its chat template writes nothing after an answer, so decoding "
-                        "could not tell where one ends; use a base whose template ends its turns")
+        raise UserError(f"tokenizer {renderer.tokenizer.name_or_path}: its chat template writes nothing after an answer, so "
+                        "decoding could not tell where one ends; use a base whose template ends its turns")
     return ids[0]
 
 
