@@ -178,4 +178,5 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as e:
-        sys.exit(f"{e}")
+        print(e, file=sys.stderr)
+        sys.exit(2)

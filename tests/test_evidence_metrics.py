@@ -7,7 +7,8 @@ from scionwood.task import Case, ScoredRow
 
 
 def rows(pairs):
-    return [ScoredRow(Case(f"c{i}", "s", "job", {}, gold), said, "ok" if said else "invalid", {}) for i, (gold, said) in enumerate(pairs)]
+    return [ScoredRow(Case(f"c{i}", "s", "job", {}, gold), said, "ok" if said else "invalid", {})
+            for i, (gold, said) in enumerate(pairs)]
 
 
 def test_by_hand():

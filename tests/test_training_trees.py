@@ -48,8 +48,8 @@ def gradients(model, loss) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in trainable(model).values()])
 
 
-def plan_for(examples, tmp_path, **kw) -> Plan:
-    return Plan(examples, Adapter(), Train(), 0, "base", tmp_path, tmp_path, **kw)
+def plan_for(examples, tmp_path, recompute=False, **kw) -> Plan:
+    return Plan(examples, Adapter(), Train(recompute=recompute), 0, "base", tmp_path, tmp_path, **kw)
 
 
 def tree_loss(model, examples, tmp_path, groups, trunk=None, first=0, **kw):
@@ -70,6 +70,7 @@ def test_all_layouts_agree(family, renderer, tmp_path):
         "packed": lambda: tree_loss(model, examples, tmp_path, [everything], shared=False),
         "shared prefix": lambda: tree_loss(model, examples, tmp_path, [everything]),
         "micro-batches": lambda: tree_loss(model, examples, tmp_path, micro_batches(examples, everything, 40)),
+        "recomputed": lambda: tree_loss(model, examples, tmp_path, [everything], recompute=True),
         "cached trunk": lambda: tree_loss(model, examples, tmp_path, [everything], trunk=trunk, first=2),
     }
     for name, loss_of in layouts.items():

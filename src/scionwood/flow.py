@@ -122,7 +122,9 @@ class Flow:
             "data": {f.name: files.file_hash(f) for f in self.task.data_files()},
             "base": self.base_hash,
         }
-        files.write_text(self.run.path("recipe.lock.toml"), tomli_w.dumps(lock))
+        path, text = self.run.path("recipe.lock.toml"), tomli_w.dumps(lock)
+        if not path.exists() or path.read_text("utf-8") != text:
+            files.write_text(path, text)
 
     def data_hash(self) -> str:
         return files.text_hash([[str(f.name), files.file_hash(f)] for f in self.task.data_files()]
@@ -278,12 +280,11 @@ class Flow:
         from scionwood.task import ScoredRow
 
         metric = next(m for m in self.task.metrics() if m.name == self.task.primary)
-        probe = ScoredRow
         cases = [c for c in self.task.cases("dev") if metric.job is None or c.job == metric.job]
 
         def value(model) -> float:
             predictions = evaluate(self.system("dev", "adapter", model), self.task, cases)
-            rows = [probe(c, p.answer, p.status, self.task.score(c, p.answer)) for c, p in zip(cases, predictions)]
+            rows = [ScoredRow(c, p.answer, p.status, self.task.score(c, p.answer)) for c, p in zip(cases, predictions)]
             got = metric.function(metric.select(rows))
             if got is None:
                 raise UserError(f"task '{self.task.name}': the dev split has no case for the primary metric '{metric.name}'")

@@ -20,7 +20,8 @@ NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", re.ASCII)
 def package_of(name: str) -> str:
     """The import name that belongs to a project's name. Raises UserError for a name that cannot have one."""
     if not NAME.fullmatch(name):
-        raise UserError(f"name {name!r}: letters, digits, - and _ only, the first a letter, the last no - or _; {suggestion(name)}")
+        raise UserError(f"name {name!r}: letters, digits, - and _ only, the first a letter, the last no - or _; "
+                        f"{suggestion(name)}")
     package = name.lower().replace("-", "_")
     if keyword.iskeyword(package) or package in sys.stdlib_module_names:
         raise UserError(f"name '{name}': '{package}' is a word or a module of Python itself; try '{name}-task'")

@@ -32,6 +32,7 @@ STYLE = {
     "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none",
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "grid.color": GRID, "grid.linewidth": .7,
     "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8.5, "axes.unicode_minus": True,
+    "figure.constrained_layout.h_pad": .09,
     "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
 }
 

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Sequence
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from scionwood.evidence.drawing import COLOURS, GRID, INK, MUTED, PAPER, WIDTH, colour, drawn, marker
+from scionwood.evidence.drawing import COLOURS, INK, MUTED, PAPER, colour, drawn, marker
 from scionwood.evidence.figures import FAILED
 from scionwood.evidence.format import milliseconds, number
 from scionwood.evidence.intervals import CONFIDENCE
@@ -54,14 +54,14 @@ def rows_axis(ax, labels: Sequence[str]) -> None:
 def systems(figures: Figures, context: Context) -> str:
     """The primary metric of every run with its interval, best at the top."""
     metric = figures["primary"]
-    shown = list(runs(figures, ranked(figures)))
+    shown, mine = list(runs(figures, ranked(figures))), figures["systems"][subject(figures)]["runs"]
     if not shown:
         return ""
 
     def paint(ax):
         for y, (_, kind, run) in enumerate(shown):
             f = run["figures"][metric]
-            strong = figures["systems"][subject(figures)]["runs"].count(run) > 0
+            strong = any(run is r for r in mine)
             if f["low"] is not None:
                 ax.plot([f["low"], f["high"]], [y, y], color=colour(kind), linewidth=2.4 if strong else 1.4, solid_capstyle="round")
             ax.plot(f["value"], y, marker(kind), color=colour(kind), markersize=8 if strong else 6.5, markeredgecolor=PAPER, markeredgewidth=.8)
@@ -70,7 +70,7 @@ def systems(figures: Figures, context: Context) -> str:
                         fontweight="bold" if strong else "normal")
         rows_axis(ax, [label for label, _, _ in shown])
         for tick, (_, _, run) in zip(ax.get_yticklabels(), shown):
-            if run in figures["systems"][subject(figures)]["runs"]:
+            if any(run is r for r in mine):
                 tick.set_fontweight("bold")
         ax.margins(x=.09)
         values = [v for _, _, run in shown for v in run["figures"][metric].values() if isinstance(v, float)]
@@ -230,7 +230,7 @@ def curves(figures: Figures, context: Context) -> str:
         top.set_ylim(bottom=0)
         if panels == 2:
             bottom.set_ylabel("dev: " + short(figures["primary"]))
-        for ax in {top, bottom}:
+        for ax in (top, bottom):
             ax.grid(axis="y")
             ax.spines["left"].set_visible(False)
         bottom.set_xlabel("optimiser step")

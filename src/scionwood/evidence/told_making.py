@@ -13,6 +13,7 @@ from scionwood.evidence.told_results import slices_of
 Context = dict[str, Any]
 
 TOLD = ("base", "adapter", "teacher", "train", "evidence")  # the tables of the recipe that decide a result
+KEYS = {"endpoint": ("endpoint",), "local": ("model", "logits"), "recorded": ("path",)}  # of each kind of teacher
 UNTOLD = {"base_url", "api_key_env", "requests_per_minute", "retries", "backoff_s", "concurrency", "checkpoint_seconds"}
 
 
@@ -72,15 +73,19 @@ def _teacher(teacher: dict[str, Any]) -> str:
 def settings(recipe: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(dotted key, value) of all that decides a result; no addresses, and paths without the machine they lie on."""
     for name in TOLD:
-        yield from _flat(name, recipe[name])
+        yield from _flat(name, deciding(recipe[name]) if name == "teacher" else recipe[name])
     for name, value in recipe.get("task_options", {}).items():
         yield from _flat(f"task.{name}", value)
 
 
+def deciding(teacher: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a teacher's own kind: those of other kinds may stay in a recipe, and decide nothing."""
+    keys = ["kind", *KEYS.get(teacher["kind"], ()), *(("temperature", "weight") if teacher.get("logits") else ())]
+    return {key: teacher.get(key) for key in keys}
+
+
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and key != "teacher.endpoint.extra":
-        if key == "teacher" and value.get("kind") == "none":
-            value = {"kind": "none"}  # keys of other kinds may stay in a recipe; they decide nothing
         for inner, v in value.items():
             if inner not in UNTOLD and v is not None:
                 yield from _flat(f"{key}.{inner}", v)

@@ -10,21 +10,33 @@ def parts(model):
 
 
 def embed(model, ids):
-    """Token ids of shape (1, n) to layer input of shape (1, n, hidden)."""
-    return parts(model)[0].embed_tokens(ids)
+    """Token ids of shape (1, n) to layer input of shape (1, n, hidden), in float32.
+
+    The residual stream stays in float32 where weights are bf16: products run in bf16 under autocast, sums do not lose bits.
+    """
+    return parts(model)[0].embed_tokens(ids).float()
 
 
-def run_layers(model, hidden, positions, mask, first: int = 0, last: int | None = None):
+def run_layers(model, hidden, positions, mask, first: int = 0, last: int | None = None, recompute: bool = False):
     """Run decoder layers ``first`` to ``last`` (exclusive) on ``hidden`` of shape (1, n, hidden).
 
     ``positions`` is (1, n); ``mask`` is the TreeLayout of the row (see models/attention.py).
+    With ``recompute`` each layer's inner activations are computed again in the backward pass instead of being kept.
     """
     stack, _ = parts(model)
     rotary = stack.rotary_emb(hidden, positions)
+
+    def run(layer, hidden):
+        out = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary, use_cache=False)
+        return out[0] if isinstance(out, tuple) else out
+
     for layer in stack.layers[first:last]:
-        hidden = layer(hidden, attention_mask=mask, position_ids=positions, position_embeddings=rotary, use_cache=False)
-        if isinstance(hidden, tuple):
-            hidden = hidden[0]
+        if recompute:
+            from torch.utils.checkpoint import checkpoint
+
+            hidden = checkpoint(run, layer, hidden, use_reentrant=False)
+        else:
+            hidden = run(layer, hidden)
     return hidden
 
 

@@ -89,7 +89,8 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
             hidden = decoder.embed(model, ids)
         else:
             hidden = torch.from_numpy(trunk[row.nodes])[None].to(device)
-        hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0)
+        hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0,
+                                    recompute=plan.train.recompute)
         if plan.teacher is None:
             return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor)
         with torch.no_grad():

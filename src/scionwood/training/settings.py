@@ -37,7 +37,8 @@ class Train(Settings):
     max_length: int = Field(2048, ge=8, description="tokens; a longer case is an error, nothing is truncated")
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    cache_trunk: bool = True
+    cache_trunk: bool = Field(True, description="keep the activations of frozen lower layers on disk across epochs")
+    recompute: bool = Field(False, description="compute activations again in the backward pass: slower, much less memory")
     seeds: tuple[int, ...] = (0,)
     dev_every: float = Field(1.0, gt=0, description="epochs between two looks at the dev split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without a better dev metric")

@@ -33,7 +33,8 @@ class Router:
         folder = adapter_folder(flow, adapter or f"adapter-{recipe.train.seeds[0]}")
         model = load_adapter(flow.load_base(), folder)
         self.task = flow.task
-        self.system = LabelScorer("adapter", "adapter", model, flow.renderer, flow.task, flow.autocast, max_length=recipe.train.max_length)
+        self.system = LabelScorer("adapter", "adapter", model, flow.renderer, self.task, flow.autocast,
+                                  max_length=recipe.train.max_length)
         self.model_rev = text_hash([flow.base_hash, file_hash(folder)])[:12]
 
     def answer(self, job: str, requests: Sequence[Request]) -> list[dict[str, Any]]:
@@ -57,5 +58,6 @@ def adapter_folder(flow: Flow, name: str) -> Path:
     folder = flow.run.path("adapter", name, "best")
     if not (folder / "adapter_model.safetensors").exists():
         known = sorted(p.parent.parent.name for p in flow.run.path("adapter").glob("*/best/adapter_model.safetensors"))
-        raise UserError(f"{flow.run.folder}: has no trained adapter '{name}'{nearest(name, known)} (known: {', '.join(known) or 'none'})")
+        raise UserError(f"{flow.run.folder}: has no trained adapter '{name}'{nearest(name, known)} "
+                        f"(known: {', '.join(known) or 'none'})")
     return folder

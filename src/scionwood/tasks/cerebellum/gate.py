@@ -6,15 +6,18 @@ import math
 import re
 import unicodedata
 
-# Shapes of values, not words: a text that merely mentions an API key passes.
+# Shapes of values, not words: a text that merely mentions an API key passes. Words are ASCII words, so that a shape is also
+# found where it stands right beside a Chinese character.
 SECRET_SHAPES = [
-    re.compile(p)
+    re.compile(p, re.ASCII)
     for p in (
         r"\b(?:AKIA|ASIA)[0-9A-Z]{12,20}\b",  # AWS access key ids
         r"\bgh[pousr]_[A-Za-z0-9]{16,}\b",  # GitHub tokens
         r"\bgithub_pat_[A-Za-z0-9_]{20,}\b",
         r"\bglpat-[A-Za-z0-9_-]{16,}\b",  # GitLab
-        r"\b(?:sk|pk|rk)[-_](?:live|test|proj|ant|or)?[-_]?[A-Za-z0-9_-]{14,}\b",  # OpenAI, Stripe and their kin
+        r"\b[prs]k_(?:live|test)_[A-Za-z0-9]{10,}\b",  # Stripe
+        r"\bsk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{14,}",  # OpenAI and its kin
+        r"\bsk-(?:[a-z]{2,5}-)?(?=[a-z]*\d)[a-z0-9]{14,}\b",
         r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b",  # Slack
         r"\bhf_[A-Za-z0-9]{16,}\b",  # Hugging Face
         r"\bnpm_[A-Za-z0-9]{20,}\b",
@@ -22,17 +25,40 @@ SECRET_SHAPES = [
         r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",  # JSON web tokens
         r"-----BEGIN [A-Z ]*PRIVATE KEY",
         r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/:@]{3,}@",  # credentials in a URL
+        r"(?i:\bcv[vc]2?\b)\W{0,3}(?:is )?\d{3,4}\b",  # the check digits of a card
+        r"(?:密码|验证码|口令|(?i:\bpin))[\s:]{0,2}\d{4,8}(?![\d年月日号位个次天秒分])",  # a code right behind its name
     )
 ]
-NAMES = r"(?:pass(?:word|code|phrase|wd)?|pwd|\bpw|_pw|\bpin(?: code| number)?|token|secret|api[ _-]?key|cvv|cvc|密码|口令|验证码|密钥|令牌)"
-# A name for a secret, then an assignment, then a value. "the password is stored in the safe" has no value of this shape.
+LATIN = r"pass(?:word|code|phrase|wd)?|pwd|(?:\b|_)pw|\bpin(?: code| number)?|token|secret|api[ _-]?key|cvv|cvc"
+NAMES = rf"(?:(?:{LATIN})s?(?:_[a-z0-9_]+)?(?![a-z])|密码|口令|验证码|密钥|令牌)"
+# A name for a secret, then an assignment or a quotation mark, then a value. "the password is stored in the safe" has no value
+# of this shape.
 ASSIGNED = re.compile(
-    NAMES + r"[^\n\w]{0,3}(?:[a-z]{0,12} ){0,3}?(?:\s*(?:[:=：＝]|\bis\b|->|→|是|为|改成了?|改为)\s*)[\"'`「“]?(?P<value>[^\s\"'`，。,;；」”]{3,})",
+    NAMES + r"[^\n\w]{0,3}(?:[a-z]{0,12} ){0,3}?"
+    r"(?:\s*(?:[:=]|\b(?:is|are)\b:?|'s\b|->|→|是|为|改成了?|改为)\s*|(?=[\"'`「“]))[\"'`「“]?"
+    r"(?P<value>[^\s\"'`，。,;；」”]{3,})",
+    re.IGNORECASE,
+)
+# A number or a day behind a name is no value where it measures: "token limit is 128000", "max tokens = 4096".
+MEASURED = re.compile(
+    r"(?:tokens\W|\b(?:count|limit|usage|length|size|budget|quota|expiry|expires|reset|due)\b).*?[\d.,:/-]+[a-z]{0,2}$",
     re.IGNORECASE,
 )
 # The name and the value side by side, or a login written "user / value": here the value must look the part by itself.
-BESIDE = re.compile(rf"(?:{NAMES}[\s\"'「]{{0,2}}|(?:login|账号|登录)\W[^\n/]{{0,40}} / )(?P<value>[^\s，。,;；」”]{{5,}})", re.IGNORECASE)
-CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){13,19}(?![\d.])")
+BESIDE = re.compile(
+    rf"(?:{NAMES}[\s\"'「]{{0,2}}|(?:login|账号|登录)\W[^\n/]{{0,40}} / )(?P<value>[^\s，。,;；」”]{{5,}})", re.IGNORECASE
+)
+# Payment cards: first digits of the networks in use (so no millisecond clock, no ISBN), in one run or in the groups of a card.
+CARDS = [
+    re.compile(rf"(?<![A-Za-z0-9.-])(?=[2-6]|9558){shape}(?![A-Za-z0-9]|[.-]\d)")
+    for shape in (
+        r"\d{13,19}",
+        r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}",
+        r"\d{4}([ -])\d{4}\1\d{4}\1\d{4}\1\d{3}",
+        r"\d{4}([ -])\d{6}\1\d{5}",
+    )
+]
+NUMBER = re.compile(r"(?<!\w)-?\d+(?:[.,:/-]\d+)*|\d+(?:[.,:/-]\d+)*")
 
 
 def luhn(digits: str) -> bool:
@@ -68,19 +94,25 @@ def has_secret(text: str) -> bool:
     text = unicodedata.normalize("NFKC", text)
     if any(p.search(text) for p in SECRET_SHAPES):
         return True
-    if any(looks_secret(m["value"].rstrip(".!?)）")) for m in ASSIGNED.finditer(text)):
+    if any(looks_secret(m["value"].rstrip(".!?)）")) and not MEASURED.search(m[0]) for m in ASSIGNED.finditer(text)):
         return True
     if any(looks_strong(m["value"]) for m in BESIDE.finditer(text)):
         return True
-    return any(luhn(re.sub(r"\D", "", m[0])) for m in CARD.finditer(text) if len(set(re.sub(r"\D", "", m[0]))) > 2)
+    return any(luhn(re.sub(r"\D", "", m[0])) for p in CARDS for m in p.finditer(text))
 
 
 def normal_form(text: str) -> str:
-    """A text without case, punctuation, width and blanks: equal forms are exact duplicates."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c for c in text if unicodedata.category(c)[0] not in "PZC")
+    """A text without case, marks, width and blanks. Taken to its fixed point: folding one character may make the next foldable."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    form = "".join(c for c in folded if unicodedata.category(c)[0] not in "PZC")
+    return form if form == text else normal_form(form)
 
 
 def is_duplicate(a: str, b: str) -> bool:
+    """Whether two texts have the same normal form and the same numbers: 1.5 is not 15, and -18 not 18."""
     form = normal_form(a)
-    return bool(form) and form == normal_form(b)
+    return bool(form) and form == normal_form(b) and _numbers(a) == _numbers(b)
+
+
+def _numbers(text: str) -> list[str]:
+    return NUMBER.findall(unicodedata.normalize("NFKC", text))

@@ -118,7 +118,8 @@ def read(job: str, value: Any) -> Request:
     if job != "arbitrate":
         value = _wrapped(value)
     if not isinstance(value, dict):
-        raise UserError(f"a JSON object with {' and '.join(k for k, f in schema.model_fields.items() if f.is_required())} is expected")
+        needed = [f"'{name}'" for name, field in schema.model_fields.items() if field.is_required()]
+        raise UserError(f"a JSON object with {' and '.join(needed)} is expected")
     try:
         return schema.model_validate(value)
     except ValidationError as e:

@@ -1,0 +1,77 @@
+"""Recipes: unknown keys, wrong values, --set."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from scionwood.errors import UserError
+from scionwood.recipe import Recipe, read_recipe
+from scionwood.settings import apply_sets, check
+
+SHIPPED = sorted((Path(__file__).parent.parent / "src" / "scionwood" / "recipes").glob("cerebellum*.toml"))
+GOOD = {"name": "x", "task": "cerebellum"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    assert read_recipe(path).name == path.stem
+
+
+def test_the_published_configuration():
+    r = read_recipe(next(p for p in SHIPPED if "1.7b" in p.name))
+    assert (r.base, r.adapter.rank, r.adapter.alpha / r.adapter.rank, r.adapter.dropout) == ("Qwen/Qwen3-1.7B", 16, 2.0, 0.05)
+    assert (set(r.adapter.targets), r.adapter.last_layers) == ({"q_proj", "v_proj"}, 16)
+    assert (r.train.batch, r.train.steps, r.train.lr, r.teacher.endpoint.model) == (4, 600, 1e-4, "Qwen3-4B")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (GOOD | {"bsae": "x"}, "unknown key 'bsae'; did you mean 'base'?"),
+        (GOOD | {"train": {"epoch": 3}}, "unknown key 'train.epoch'; did you mean 'epochs'?"),
+        (GOOD | {"train": {"lr": -1}}, "train.lr = -1: Input should be greater than 0"),
+        (GOOD | {"adapter": {"targets": ["lm_head"]}}, "adapter.targets.0 = 'lm_head'"),
+        (GOOD | {"teacher": {"kind": "endpoint"}}, "kind = 'endpoint' needs a table [teacher.endpoint]"),
+        ({"name": "x"}, "key 'task' is missing"),
+        (GOOD | {"name": "../x"}, "name = '../x'"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_mend(data, message):
+    with pytest.raises(UserError) as e:
+        check(data, Recipe, "r.toml")
+    assert message in str(e.value) and str(e.value).startswith("r.toml: ") and "\n" not in str(e.value)
+
+
+def test_set_overrides_in_order_and_reads_json():
+    got = apply_sets({"train": {"lr": 1}}, ["train.lr=0.5", "train.seeds=[0,1]", "base=some/where", "train.lr=2e-3"])
+    assert got == {"train": {"lr": 2e-3, "seeds": [0, 1]}, "base": "some/where"}
+
+
+@pytest.mark.parametrize("item", ["train.lr", "=3", "name.deep=1"])
+def test_bad_set_is_named(item):
+    with pytest.raises(UserError, match="--set"):
+        apply_sets({"name": "x"}, [item])
+
+
+def test_broken_files_are_named(tmp_path):
+    for content in ("name = ", "\x00"):
+        path = tmp_path / "r.toml"
+        path.write_text(content)
+        with pytest.raises(UserError, match="r.toml: not valid TOML"):
+            read_recipe(path)
+    with pytest.raises(UserError, match="no such recipe"):
+        read_recipe(tmp_path / "none.toml")
+    with pytest.raises(UserError, match="a folder"):
+        read_recipe(tmp_path)
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=8)
+
+
+@given(st.dictionaries(st.sampled_from(["name", "task", "base", "train", "adapter", "teacher", "x"]), json_values))
+def test_arbitrary_tables_are_accepted_or_refused_in_one_line(data):
+    try:
+        check(data, Recipe, "r.toml")
+    except UserError as e:
+        assert "\n" not in str(e).replace("\\n", "")
