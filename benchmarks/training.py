@@ -29,7 +29,8 @@ import numpy as np
 
 from scionwood import files
 from scionwood.errors import UserError
-from scionwood.training.settings import Adapter, Train
+from scionwood.models.settings import Adapter
+from scionwood.training.settings import Train
 
 # The parent imports no torch: a process starts with its parent's peak memory as its own.
 

@@ -27,17 +27,19 @@ def make_context(seeds=(0, 1), **recipe):
     names = [*(f"adapter-{s}" for s in seeds), "shuffled-labels"]
     r = Recipe(**{"name": "digits", "task": "digits", "base": "Qwen/Qwen3-0.6B", "train": {"seeds": seeds},
                   "teacher": {"kind": "local", "model": "/home/someone/models/teacher"}} | recipe)
-    facts = {"steps": 40, "planned_steps": 48, "stopped_early": True, "best_step": 30, "dev": .8125, "seconds": 12.5, "tokens": 123456,
-             "peak_memory_mb": 1812, "trainable": 9961472, "cached_layers": 0}
-    log = [{"step": i, "loss": round(2 / i, 5), "lr": .001} for i in range(1, 41)] + [{"step": i, "dev": i / 50} for i in (10, 20, 30)]
+    facts = {"steps": 40, "planned_steps": 48, "stopped_early": True, "best_step": 30, "dev": .8125, "seconds": 12.5,
+             "tokens": 123456, "peak_memory_mb": 1812, "trainable": 9961472, "cached_layers": 0}
+    log = [{"step": i, "loss": round(2 / i, 5), "lr": .001} for i in range(1, 41)]
+    log += [{"step": i, "dev": i / 50} for i in (10, 20, 30)]
+    counts = {"asked": 60, "accepted": 50, "differs": 7, "unparseable": 1, "timeout": 1, "no answer": 1}
     return {
         "recipe": r.model_dump(mode="json"),
         "task": {"name": "digits", "summary": "say whether a number is odd", "primary": TASK.primary, "metrics": {}},
         "rivals": {"majority": "the most frequent answer"},
-        "prepare": {"sources": {"train": 30, "dev": 6, "test": 20}, "cases": {"train": 120, "dev": 24, "test": 80}, "pairs": 14400,
-                    "threshold": .8, "highest": {"similarity": .416667, "cases": ["c1", "c2"]}},
+        "prepare": {"sources": {"train": 30, "dev": 6, "test": 20}, "cases": {"train": 120, "dev": 24, "test": 80},
+                    "pairs": 14400, "threshold": .8, "highest": {"similarity": .416667, "cases": ["c1", "c2"]}},
         "teach": {"teacher": "local", "accepted": 100, "refused": 20, "agreement": {"parity": .9, "digit": .766667},
-                  "counts": {j: {"asked": 60, "accepted": 50, "differs": 7, "unparseable": 1, "timeout": 1, "no answer": 1} for j in ("parity", "digit")}},
+                  "counts": {"parity": counts, "digit": counts}},
         "training": {n: facts for n in names},
         "logs": {n: log for n in names},
     }

@@ -44,7 +44,8 @@ def test_the_same_input_gives_the_same_bytes():
 
 def test_front_matter():
     meta = front(CARD)
-    assert meta["base_model"] == "Qwen/Qwen3-0.6B" and meta["library_name"] == "peft" and meta["pipeline_tag"] == "text-generation"
+    assert meta["base_model"] == "Qwen/Qwen3-0.6B"
+    assert meta["library_name"] == "peft" and meta["pipeline_tag"] == "text-generation"
     assert {"scionwood", "lora"} <= set(meta["tags"]) and meta["language"] == ["en", "zh"] and meta["license"] == "apache-2.0"
     metric, = meta["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == FIGURES["systems"]["adapter"]["over_seeds"]["parity recall"]["mean"]
@@ -57,7 +58,8 @@ def test_a_base_that_the_hub_does_not_know_is_left_out_of_the_front_matter(base)
 
 
 def test_every_number_of_the_tables_is_in_figures_or_context():
-    known = [*leaves(FIGURES), *leaves(CONTEXT)]
+    confusion = FIGURES["systems"]["adapter"]["runs"][0]["confusion"]
+    known = [*leaves(FIGURES), *leaves(CONTEXT), *(sum(row.values()) for table in confusion.values() for row in table.values())]
     found = tables(CARD)
     assert len(found) >= 11
     for caption, rows in found.items():
@@ -68,8 +70,7 @@ def test_every_number_of_the_tables_is_in_figures_or_context():
             text = re.sub(r"`[^`]*`", "", " ".join(row)).replace("\u2212", "-").replace(",", "")
             for token in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?", text.replace("< 0.0001", "")):
                 decimals = len(token.partition(".")[2])
-                sums = [sum(r.values()) for run in FIGURES["systems"]["adapter"]["runs"] for t in run["confusion"].values() for r in t.values()]
-                assert any(abs(float(token) - k) <= .5000001 * 10 ** -decimals for k in known + sums), (caption, token)
+                assert any(abs(float(token) - k) <= .5000001 * 10 ** -decimals for k in known), (caption, token)
 
 
 def test_an_edited_figure_changes_the_card():
@@ -86,12 +87,14 @@ def test_a_better_adapter():
 
 def test_a_losing_adapter_is_told_in_the_first_paragraph():
     first = opening(render_card(make_figures(lambda k: k % 7 == 0, rival=lambda k: k % 8, base=lambda k: k % 9), CONTEXT))
-    assert "The adapter is **worse** than the untuned base" in first and "It is **worse** than the strongest rival, `majority`" in first
+    assert "The adapter is **worse** than the untuned base" in first
+    assert "It is **worse** than the strongest rival, `majority`" in first
 
 
 def test_an_adapter_like_its_base_cannot_be_told_apart():
     first = opening(render_card(make_figures(lambda k: k % 4 == 1), CONTEXT))
-    assert "**cannot be told apart** from the untuned base" in first and "smallest difference that this set could have shown" in first
+    assert "**cannot be told apart** from the untuned base" in first
+    assert "smallest difference that this set could have shown" in first
 
 
 def test_other_rivals_that_are_not_beaten_are_named():

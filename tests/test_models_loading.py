@@ -10,7 +10,7 @@ from conftest import tiny_model
 from scionwood.errors import UserError
 from scionwood.models.adapters import add_adapter
 from scionwood.models.loading import base_identity, embedded_folder, load_adapter, load_model, load_tokenizer
-from scionwood.training.settings import Adapter
+from scionwood.models.settings import Adapter
 
 CPU, IDS = torch.device("cpu"), torch.tensor([[1, 2, 3, 4]])
 

@@ -10,9 +10,9 @@ import torch
 from conftest import tiny_model
 from scionwood.errors import UserError
 from scionwood.models.adapters import add_adapter, trainable
+from scionwood.models.settings import Adapter
 from scionwood.systems.label_scoring import LabelScorer
 from scionwood.task import Choices, JsonSchema
-from scionwood.training.settings import Adapter
 from system_fakes import Ask, asked
 
 CHOICES = {

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 
 from conftest import tiny_model
 from scionwood.models.adapters import add_adapter, trainable
+from scionwood.models.settings import Adapter
 from scionwood.training.examples import Examples, build, micro_batches, row_of
 from scionwood.training.loop import Plan, row_loss
-from scionwood.training.settings import Adapter, Train
+from scionwood.training.settings import Train
 from scionwood.training.trunk import build_trunk, trunk_key
 
 ROWS = [  # two prompt prefixes, a repeated prompt with two answers, and one case alone

@@ -1,3 +1,5 @@
+"""``python -m scionwood`` is the command ``scion``."""
+
 from scionwood.cli import main
 
 main()

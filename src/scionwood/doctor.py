@@ -16,11 +16,14 @@ EXTRA = {"trl": "benchmarks/training.py", "trackio": "experiment tracking", "pla
 
 @dataclass(frozen=True)
 class Check:
+    """One line: ``mark`` says how it went."""
+
     mark: str  # ok, note or FAIL
     text: str
 
 
 def checks() -> Iterator[Check]:
+    """Everything that ``scion doctor`` prints: Python, packages, machine, embedded base, tasks."""
     yield Check("ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in CORE:
         try:
@@ -36,6 +39,7 @@ def checks() -> Iterator[Check]:
 
 
 def machine_checks() -> Iterator[Check]:
+    """What would be chosen on this machine, each choice with its reason."""
     from scionwood.models import machine
 
     yield Check("ok", machine.tune_memory())
@@ -48,6 +52,7 @@ def machine_checks() -> Iterator[Check]:
 
 
 def base_checks() -> Iterator[Check]:
+    """Whether the embedded base is whole."""
     from scionwood.errors import UserError
     from scionwood.models.loading import EMBEDDED, check_folder, folder_of
 
@@ -59,6 +64,7 @@ def base_checks() -> Iterator[Check]:
 
 
 def task_checks() -> Iterator[Check]:
+    """Whether each installed task can be imported and its cases read."""
     from scionwood.errors import UserError
     from scionwood.task import available, load_task
 

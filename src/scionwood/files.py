@@ -21,14 +21,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value) -> None:
+    """Write one JSON value atomically."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def write_jsonl(path: Path, rows) -> None:
+    """Write rows as JSON lines atomically."""
     write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
 
@@ -46,6 +49,7 @@ def write_tensors(path: Path, tensors: dict, metadata: dict | None = None) -> No
 
 
 def read_json(path: Path):
+    """Read one JSON value. Raises UserError where the file is missing or broken."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:

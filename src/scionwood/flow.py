@@ -231,6 +231,10 @@ class Flow:
 
         by_id = {c.id: c for c in self.task.cases("train")}
         taught = files.read_jsonl(self.run.path("data", "taught.jsonl"))
+        if self.recipe.train.more:
+            further = [m for t in taught for m in self.task.more(by_id[t["case"]]) if self.task.gate(m) is None]
+            by_id |= {m.id: m for m in further}
+            taught += [{"case": m.id, "job": m.job, "text": self.task.target(m)} for m in further]
         texts = [t["text"] for t in taught]
         if shuffled:
             for job in sorted({t["job"] for t in taught}):

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from scionwood.models.settings import Adapter
 from scionwood.settings import Settings, load
 from scionwood.teaching.settings import Teacher
-from scionwood.training.settings import Adapter, Train
+from scionwood.training.settings import Train
 
 
 class Evidence(Settings):
@@ -24,15 +25,15 @@ class Evidence(Settings):
 class Recipe(Settings):
     """A recipe. ``task_options`` are handed to the task as they are."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    task: str
-    task_options: dict[str, Any] = {}
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder below runs/")
+    task: str = Field(description="the job: a task that an installed package provides")
+    task_options: dict[str, Any] = Field({}, description="options of the task, handed on as they are; cerebellum knows data, a folder")
     base: str = Field("embedded", description="'embedded', a folder, or a hub name such as Qwen/Qwen3-1.7B")
     teacher: Teacher = Teacher()
     adapter: Adapter = Adapter()
     train: Train = Train()
     evidence: Evidence = Evidence()
-    licence: str = "apache-2.0"
+    licence: str = Field("apache-2.0", description="licence of the adapter, as the card names it")
 
 
 def read_recipe(path: Path, sets: list[str] = ()) -> Recipe:

@@ -102,6 +102,7 @@ class Run:
 
 
 def remove(path: Path) -> None:
+    """Remove a file or a folder; nothing happens where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -117,4 +118,5 @@ def open_run(folder: Path) -> "Run":
 
 
 def default_folder(name: str) -> Path:
+    """Where the run of a recipe goes: below ``runs``, or below the folder that SCION_RUNS names."""
     return Path(os.environ.get("SCION_RUNS", "runs")) / name

@@ -20,6 +20,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_toml(path: Path) -> dict:
+    """Read a TOML file. Raises UserError where it is missing or broken."""
     try:
         return tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
@@ -79,4 +80,5 @@ def check(data: dict, schema: type[S], where: str) -> S:
 
 
 def load(path: Path, schema: type[S], sets: list[str] = ()) -> S:
+    """Read a TOML file, apply ``--set`` strings and check the result against a schema."""
     return check(apply_sets(read_toml(path), list(sets)), schema, str(path))

@@ -146,6 +146,10 @@ class Task(ABC):
         """The answer as a short label, for confusion tables and label-based rivals."""
         return str(answer)
 
+    def more(self, case: Case) -> list[Case]:
+        """Further training cases that follow from one by the task's own rules. The adapter alone is trained on them."""
+        return []
+
     def gate(self, case: Case) -> Any | None:
         """A deterministic answer given before any system is asked, or None. The same for every system."""
         return None
@@ -165,6 +169,8 @@ class Task(ABC):
 
 @dataclass
 class TaskInfo:
+    """A task that an installed package names, not yet imported."""
+
     name: str
     package: str
     error: str = ""

@@ -25,6 +25,7 @@ app.add_typer(memory.app, name="memory")
 
 @app.callback(invoke_without_command=True)
 def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """What ``scion`` itself does with its own options; the command's help text is that of ``app``."""
     if version:
         from scionwood import __version__
 

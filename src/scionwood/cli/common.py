@@ -40,6 +40,7 @@ def recipe_path(name: str) -> Path:
 
 
 def shipped_recipes() -> Path:
+    """The folder of the recipes that ship with the package."""
     return Path(__file__).resolve().parent.parent / "recipes"
 
 

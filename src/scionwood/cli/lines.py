@@ -69,6 +69,7 @@ def requests_of(chunks: Iterable[list[tuple[int, bytes]]], plain: bool, ends: bo
 
 
 def batches(lines: list[Line]) -> Iterator[list[Line]]:
+    """At most ``CHUNK`` requests at a time."""
     for at in range(0, len(lines), CHUNK):
         yield lines[at : at + CHUNK]
 

@@ -16,9 +16,9 @@ from scionwood.cli.lines import Line, at_hand, decode, requests_of
 app = typer.Typer(help="Classify a message, judge whether a text is worth keeping, arbitrate a new fact against stored ones.",
                   no_args_is_help=True, rich_markup_mode=None)
 
-INPUT = typer.Argument(None, metavar="[TEXT | FILE | -]", show_default=False,
-                       help="A text, a JSON request, or a file of them (JSON, JSON lines, lines of text); '-' or nothing: stdin.")
-NEW = typer.Argument(None, metavar="[TEXT | FILE | -]", show_default=False,
+INPUT = typer.Argument(None, metavar="TEXT | FILE | -", show_default=False,
+                       help="A text, a JSON request, or a file of them (JSON, JSON lines, plain lines); '-' or nothing: stdin.")
+NEW = typer.Argument(None, metavar="TEXT | FILE | -", show_default=False,
                      help="A new fact (with -c), a JSON request, or a file of requests (JSON, JSON lines); '-' or nothing: stdin.")
 CANDIDATE = typer.Option([], "--candidate", "-c", metavar="TEXT", help="A stored memory to hold the new fact against; up to 5.")
 RUN = typer.Option(None, "--run", show_default=False, help="Run folder (default: runs/cerebellum, or below SCION_RUNS).")

@@ -44,6 +44,7 @@ def _flow(what: str):
 
 
 def print_case(flow, case) -> None:
+    """The conversation of a case: the prompt dim, the supervised tokens coloured one by one."""
     from rich.console import Console
     from rich.text import Text
 

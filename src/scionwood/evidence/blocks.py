@@ -17,6 +17,16 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+def words(*titles: str) -> list[tuple[str, str]]:
+    """Columns set as words."""
+    return [(title, WORD) for title in titles]
+
+
+def numbers(*titles: str) -> list[tuple[str, str]]:
+    """Columns set as numbers."""
+    return [(title, NUMBER) for title in titles]
+
+
 @dataclass(frozen=True)
 class Items:
     """A list with bullets."""
@@ -45,5 +55,7 @@ Block = Union[str, Table, Items, Code, Plot]  # a string is a paragraph of inlin
 
 @dataclass(frozen=True)
 class Section:
+    """A heading and what stands below it."""
+
     title: str
     blocks: Sequence[Block]

@@ -9,9 +9,10 @@ import yaml
 
 from scionwood.evidence.blocks import NUMBER, Block, Code, Items, Plot, Section, Table
 from scionwood.evidence.format import code, portable, prose
-from scionwood.evidence.standing import Figures, headline, subject, verdict_sentences
-from scionwood.evidence.told_making import is_hub_name, making
-from scionwood.evidence.told_results import results, slices_of
+from scionwood.evidence.standing import Figures, headline, slices_of, subject, verdict_sentences
+from scionwood.evidence.told_details import controls, failures, mistakes, slices
+from scionwood.evidence.told_making import data, is_hub_name, limits, reproduce, training, use
+from scionwood.evidence.told_results import comparisons, metrics, systems
 
 Context = dict[str, Any]
 
@@ -29,7 +30,10 @@ def render_card(figures: Figures, context: Context) -> str:
 
 def sections(figures: Figures, context: Context) -> list[Section]:
     """All that follows the verdict, for the card and the report alike."""
-    return [*results(figures, context), *making(figures, context)]
+    told = [metrics(figures), systems(figures, context), comparisons(figures), slices(figures), mistakes(figures),
+            failures(figures), controls(figures), training(figures, context), data(context), use(figures, context),
+            reproduce(context), limits(figures, context)]
+    return [s for s in told if s.blocks]
 
 
 def opening(figures: Figures, context: Context) -> str:
@@ -65,6 +69,7 @@ def front_matter(figures: Figures, context: Context) -> str:
 
 
 def section(s: Section) -> str:
+    """A section as Markdown; plots are left out."""
     return "\n\n".join([f"## {s.title}", *(block(b) for b in s.blocks if not isinstance(b, Plot))])
 
 

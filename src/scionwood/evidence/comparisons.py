@@ -123,4 +123,5 @@ def compare(system: Entrant, against: Sequence[Entrant], metric: Metric, jobs: S
 
 
 def in_job(job: str) -> Callable[[ScoredRow], bool]:
+    """Keeps the rows of one job."""
     return lambda row: row.case.job == job

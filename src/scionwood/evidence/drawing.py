@@ -20,6 +20,7 @@ MARKERS = {"adapter": "o", "base": "s", "rival": "D", "control": "X"}
 OTHER = "adapter"  # kinds of one's own (student, export) are drawn like the adapter: they are to be proved too
 
 WIDTH = 7.6  # inches, at 72 SVG units each
+ENLARGED = 1.4  # screen pixels per SVG unit at most
 
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched, and set in the page's own font
@@ -38,10 +39,12 @@ STYLE = {
 
 
 def colour(kind: str) -> str:
+    """The colour of a kind of system."""
     return COLOURS.get(kind, COLOURS[OTHER])
 
 
 def marker(kind: str) -> str:
+    """The marker of a kind of system, so that colour is never needed to tell them apart."""
     return MARKERS.get(kind, MARKERS[OTHER])
 
 
@@ -67,7 +70,8 @@ def inline(svg: str, name: str, label: str) -> str:
     for fixed, variable in VARIABLES.items():
         svg = svg.replace(fixed, f"var(--{variable}, {fixed})")
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
-    head = (f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}" style="max-width: {float(width) * 1.4:.0f}px" '
-            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">')
+    head = (f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}" '
+            f'style="max-width: {float(width) * ENLARGED:.0f}px" xmlns="http://www.w3.org/2000/svg" '
+            'xmlns:xlink="http://www.w3.org/1999/xlink">')
     svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip())

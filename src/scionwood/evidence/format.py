@@ -34,6 +34,7 @@ def between(low: float | None, high: float | None, write=number) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """Four decimals; what is smaller than they can show is "< 0.0001"."""
     if p is None:
         return ABSENT
     return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.4f}"
@@ -72,7 +73,7 @@ def prose(text: object) -> str:
 
 def listed(items: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c". """
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)
 
 
 def several(n: int, one: str, many: str = "") -> str:

@@ -11,8 +11,7 @@ from scionwood.evidence.drawing import COLOURS, INK, MUTED, PAPER, colour, drawn
 from scionwood.evidence.figures import FAILED
 from scionwood.evidence.format import milliseconds, number
 from scionwood.evidence.intervals import CONFIDENCE
-from scionwood.evidence.standing import Figures, headline, higher, ranked, seed_of, subject
-from scionwood.evidence.told_results import slices_of
+from scionwood.evidence.standing import Figures, headline, higher, ranked, seed_of, slices_of, subject
 
 Context = dict[str, Any]
 
@@ -24,6 +23,7 @@ LOWEST_MS = 1e-4  # latencies are kept to this; a logarithmic scale has no zero
 
 
 def short(text: str) -> str:
+    """A label cut to what fits."""
     return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"
 
 
@@ -36,8 +36,20 @@ def runs(figures: Figures, names: Sequence[str]) -> Iterator[tuple[str, str, dic
 
 
 def legend(ax, kinds: Sequence[str], **where) -> None:
-    handles = [Line2D([], [], color=colour(k), marker=marker(k), linestyle="none", markersize=6, label=k) for k in dict.fromkeys(kinds)]
+    """A legend of kinds of systems, each once."""
+    handles = [Line2D([], [], color=colour(k), marker=marker(k), linestyle="none", markersize=6, label=k)
+               for k in dict.fromkeys(kinds)]
     ax.legend(handles=handles, ncols=len(handles), handletextpad=.2, columnspacing=1.4, **where)
+
+
+def dot(ax, x: float, y: float, kind: str, size: float) -> None:
+    """A marker with a rim of paper, so that it stands out from its own line."""
+    ax.plot(x, y, marker(kind), color=colour(kind), markersize=size, markeredgecolor=PAPER, markeredgewidth=.8)
+
+
+def line(ax, low: float, high: float, y: float, kind: str, width: float) -> None:
+    """From the low to the high end of an interval."""
+    ax.plot([low, high], [y, y], color=colour(kind), linewidth=width, solid_capstyle="round")
 
 
 def rows_axis(ax, labels: Sequence[str]) -> None:
@@ -63,8 +75,8 @@ def systems(figures: Figures, context: Context) -> str:
             f = run["figures"][metric]
             strong = any(run is r for r in mine)
             if f["low"] is not None:
-                ax.plot([f["low"], f["high"]], [y, y], color=colour(kind), linewidth=2.4 if strong else 1.4, solid_capstyle="round")
-            ax.plot(f["value"], y, marker(kind), color=colour(kind), markersize=8 if strong else 6.5, markeredgecolor=PAPER, markeredgewidth=.8)
+                line(ax, f["low"], f["high"], y, kind, 2.4 if strong else 1.4)
+            dot(ax, f["value"], y, kind, 8 if strong else 6.5)
             edge = f["value"] if f["high"] is None else f["high"]
             ax.annotate(number(f["value"]), (edge, y), (7, 0), textcoords="offset points", va="center", fontsize=8.5,
                         fontweight="bold" if strong else "normal")
@@ -107,7 +119,7 @@ def slices(figures: Figures, context: Context) -> str:
         for y, s in enumerate(found["slices"].values()):
             for key, kind, shift in sides:
                 low, high = wilson(s[key], s["n"])
-                ax.plot([low, high], [y + shift] * 2, color=colour(kind), linewidth=1.3, solid_capstyle="round")
+                line(ax, low, high, y + shift, kind, 1.3)
                 ax.plot(s[key], y + shift, marker(kind), color=colour(kind), markersize=5.5, clip_on=False,
                         markerfacecolor=colour(kind) if key == "correct" else PAPER)
         rows_axis(ax, [f"{short(name)} ({s['n']})" for name, s in found["slices"].items()])
@@ -133,6 +145,7 @@ def confusion(figures: Figures, context: Context) -> str:
 
 
 def one_confusion(index: int, job: str, table: dict[str, dict[str, int]]) -> str:
+    """The map of one job: rows are the references, columns the answers, each row shaded by its shares."""
     gold = list(table)
     said = sorted({label for row in table.values() for label in row} - {*gold, FAILED})
     columns = gold + said + ([FAILED] if any(FAILED in row for row in table.values()) else [])
@@ -171,17 +184,19 @@ def one_confusion(index: int, job: str, table: dict[str, dict[str, int]]) -> str
 
 def latency(figures: Figures, context: Context) -> str:
     """Median, 95th and 99th percentile of every run, slowest at the bottom."""
-    shown = sorted((r for r in runs(figures, list(figures["systems"])) if r[2]["latency_ms"]), key=lambda r: r[2]["latency_ms"]["p50"])
+    timed = [r for r in runs(figures, list(figures["systems"])) if r[2]["latency_ms"]]
+    shown = sorted(timed, key=lambda r: r[2]["latency_ms"]["p50"])
     if not shown:
         return ""
 
     def paint(ax):
         for y, (_, kind, run) in enumerate(shown):
             p50, p95, p99 = (max(LOWEST_MS, run["latency_ms"][p]) for p in ("p50", "p95", "p99"))
-            ax.plot([p50, p99], [y, y], color=colour(kind), linewidth=1, solid_capstyle="round")
-            ax.plot([p50, p95], [y, y], color=colour(kind), linewidth=3, solid_capstyle="round")
-            ax.plot(p50, y, marker(kind), color=colour(kind), markersize=6.5, markeredgecolor=PAPER, markeredgewidth=.8)
-            ax.annotate(milliseconds(run["latency_ms"]["p50"]), (p99, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+            line(ax, p50, p99, y, kind, 1)
+            line(ax, p50, p95, y, kind, 3)
+            dot(ax, p50, y, kind, 6.5)
+            said = milliseconds(run["latency_ms"]["p50"])
+            ax.annotate(said, (p99, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
         rows_axis(ax, [label for label, _, _ in shown])
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda x, _: milliseconds(x))
@@ -219,13 +234,14 @@ def curves(figures: Figures, context: Context) -> str:
         top, bottom = axes[0][0], axes[-1][0]
         for name, log in logs.items():
             kind = "control" if name in controls else "adapter"
-            style = {"color": colour(kind), "linestyle": (0, (5, 3)) if kind == "control" else looks[name], "linewidth": 1.5, "label": short(name)}
+            look = (0, (5, 3)) if kind == "control" else looks[name]
+            style = {"color": colour(kind), "linestyle": look, "linewidth": 1.5, "label": short(name)}
             top.plot(*zip(*thinned([(row["step"], row["loss"]) for row in log if "loss" in row])), **style)
             if dev[name]:
                 bottom.plot(*zip(*dev[name]), **style, marker="o", markersize=3)
                 kept = context["training"].get(name, {}).get("best_step")
-                bottom.plot(*zip(*[p for p in dev[name] if p[0] == kept] or [(None, None)]), marker="o", markersize=9, markerfacecolor="none",
-                            markeredgecolor=colour(kind), markeredgewidth=1.4)
+                for point in (p for p in dev[name] if p[0] == kept):
+                    bottom.plot(*point, "o", color=colour(kind), markersize=9, markerfacecolor="none", markeredgewidth=1.4)
         top.set_ylabel("training loss")
         top.set_ylim(bottom=0)
         if panels == 2:
@@ -237,5 +253,6 @@ def curves(figures: Figures, context: Context) -> str:
         top.legend(ncols=min(4, len(logs)), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=.3, handlelength=2.6)
 
     mine = headline(figures, subject(figures), figures["primary"])
-    label = f"Training loss{' and dev metric' if panels == 2 else ''} over the steps of {', '.join(logs)}; the test value is {number(mine.value)}"
+    what = "Training loss and dev metric" if panels == 2 else "Training loss"
+    label = f"{what} over the steps of {', '.join(logs)}; the value on the test cases is {number(mine.value)}"
     return drawn("curves", label, 2.1 * panels + .6, paint, nrows=panels, ncols=1, squeeze=False, sharex=True)

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scionwood.evidence import plots
-from scionwood.evidence.blocks import Block, Plot
+from scionwood.evidence.blocks import Block
 from scionwood.evidence.card import opening, sections
 from scionwood.evidence.controls import AT_CHANCE, LEAKS
 from scionwood.evidence.format import listed
@@ -27,8 +27,10 @@ MARKUP = re.compile(r"\\(?P<escaped>[^\w\s])|`(?P<code>[^`]+)`|\*\*(?P<bold>.+?)
 
 def render_report(figures: Figures, context: Context) -> str:
     """report.html of a run; the same input gives the same bytes. It loads nothing and runs nothing."""
-    environment = Environment(loader=PackageLoader("scionwood.evidence"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters |= {"inline": inline, "plain": plain, "anchor": anchor, "blocks": lambda blocks: [(kind(b), b) for b in blocks]}
+    environment = Environment(loader=PackageLoader("scionwood.evidence"), autoescape=True, undefined=StrictUndefined,
+                              keep_trailing_newline=True)
+    environment.filters |= {"inline": inline, "plain": plain, "anchor": anchor,
+                            "blocks": lambda blocks: [(kind(b), b) for b in blocks]}
     css, _, _ = environment.loader.get_source(environment, "report.css")
     return environment.get_template("report.html.jinja").render(
         name=context["recipe"]["name"], summary=context["task"]["summary"] or figures["task"], css=css,
@@ -53,6 +55,7 @@ def verdict(figures: Figures, context: Context) -> dict[str, Any]:
 
 
 def kind(block: Block) -> str:
+    """The name by which the template knows a block."""
     return "paragraph" if isinstance(block, str) else type(block).__name__.lower()
 
 
@@ -83,4 +86,5 @@ def plain(text: str) -> str:
 
 
 def anchor(title: str) -> str:
+    """A section's title as the target of a link."""
     return "-".join(re.findall(r"[a-z0-9]+", title.lower()))

@@ -36,4 +36,5 @@ def share(entrant: Entrant, keep: Callable[[ScoredRow], bool]) -> float:
 
 
 def in_slice(name: str) -> Callable[[ScoredRow], bool]:
+    """Keeps the rows of one slice."""
     return lambda row: name in slices_of(row.case)

@@ -51,6 +51,7 @@ def first(figures: Figures, system: str, metric: str) -> dict[str, Any]:
 
 
 def base(figures: Figures) -> str | None:
+    """The name of the untuned base; None where it was not measured."""
     return next((name for name, s in figures["systems"].items() if s["kind"] == "base"), None)
 
 
@@ -68,6 +69,7 @@ def ranked(figures: Figures) -> list[str]:
 
 
 def higher(figures: Figures, metric: str) -> bool:
+    """Whether higher values of a metric are better."""
     return figures["metrics"][metric]["better"] == "higher"
 
 
@@ -77,6 +79,7 @@ def named(figures: Figures, system: str) -> str:
 
 
 def seed_of(run: dict[str, Any]) -> str:
+    """A run's seed in words; empty where it has none."""
     return "" if run["seed"] is None else f"seed {run['seed']}"
 
 
@@ -92,6 +95,12 @@ def judged(figures: Figures) -> list[tuple[str, dict[str, Any]]]:
     order = leading + [n for n in ranked(figures) if n not in leading]
     order += [n for n in figures["systems"] if n not in order]
     return [(name, entry) for name in order if (entry := against(figures, name))]
+
+
+def slices_of(figures: Figures) -> dict[str, Any] | None:
+    """The subject's slices: {"system", "against", "slices"}; None where no case can be graded."""
+    found = next((s for s in figures["slices"] if s["system"] == subject(figures)), None)
+    return found if found and found["slices"] else None
 
 
 def verdict_sentences(figures: Figures) -> list[str]:
@@ -123,8 +132,9 @@ def _sentence(figures: Figures, opponent: str, entry: dict[str, Any], whole: boo
     metric, kind = figures["primary"], figures["systems"][opponent]["kind"]
     who = "the untuned base" if kind == "base" else f"the strongest rival, {code(opponent)}"
     theirs = number(headline(figures, opponent, metric).value)
-    values = f"{_own(figures)} against {theirs}" if whole else f"{number(headline(figures, subject(figures), metric).value)} against {theirs}"
-    return f"{'The ' + subject_word(figures) if whole else 'It'} {WORDS[entry['verdict']]} {who}: {values}, {_difference(entry)}."
+    mine = _own(figures) if whole else number(headline(figures, subject(figures), metric).value)
+    it = f"The {subject_word(figures)}" if whole else "It"
+    return f"{it} {WORDS[entry['verdict']]} {who}: {mine} against {theirs}, {_difference(entry)}."
 
 
 def subject_word(figures: Figures) -> str:

@@ -52,6 +52,7 @@ def _place(figures: Figures, name: str, metric: str) -> list[str]:
 
 
 def controls(figures: Figures) -> str:
+    """One line per control: at chance, or a leak."""
     return "\n".join(f"control {c['system']}: {c['verdict'] or 'no rival stands for chance'}" for c in figures["controls"])
 
 

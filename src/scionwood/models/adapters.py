@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scionwood.errors import UserError
-from scionwood.training.settings import Adapter
+from scionwood.models.settings import Adapter
 
 
 def frozen_layers(model, adapter: Adapter) -> int:

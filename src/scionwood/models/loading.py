@@ -12,6 +12,7 @@ FAMILIES = ("qwen3", "llama")
 
 
 def embedded_folder() -> Path:
+    """Where the embedded base lies; its weights may be missing."""
     return Path(__file__).parent / "embedded"
 
 
@@ -68,6 +69,7 @@ def base_identity(base: str) -> str:
 
 
 def load_tokenizer(base: str):
+    """The tokenizer of a base, after the same checks as its weights."""
     from transformers import AutoTokenizer
 
     folder = folder_of(base)

@@ -106,6 +106,7 @@ def group_paths(paths: list[np.ndarray]) -> list[list[int]]:
 
 
 def as_group(paths: list[np.ndarray]) -> Group:
+    """The shared beginning of some paths, and what each has of its own."""
     first = paths[0]
     if len(paths) == 1:
         return Group(first, np.empty((0, 0), np.int64), np.empty(0, np.int64))

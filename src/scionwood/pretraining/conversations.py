@@ -20,10 +20,12 @@ def chat(system: str | None, *turns: str) -> Conversation:
 
 
 def compact(value) -> str:
+    """JSON without blanks, as the tasks' answers are written."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def clinc(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """CLINC: a request and its intent, as JSON or as "request -> intent"."""
     for line in text.split("\n"):
         if line.startswith("{"):
             row = json.loads(line)
@@ -48,6 +50,7 @@ def request_then_json(text: str, rng: random.Random) -> Iterator[Conversation]:
 
 
 def emotions(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """GoEmotions: a comment on one line, its emotions in brackets on the next."""
     lines = text.split("\n")
     for said, label in zip(lines, lines[1:]):
         if re.fullmatch(r"\([a-z, ]+\)", label):
@@ -134,6 +137,7 @@ def reading(text: str, rng: random.Random) -> Iterator[Conversation]:
 
 
 def motives(text: str, rng: random.Random) -> Iterator[Conversation]:
+    """Event2Mind: an event and why the person does it."""
     for event, why, feels in re.findall(r"^(.*?\.) Why: (.*?)\. (\w+ feels .*?)\.", text, re.M):
         yield chat("Why does the person do this?", event, why)
 

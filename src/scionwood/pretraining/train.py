@@ -86,11 +86,13 @@ class Optimisers:
 
 
 def save_checkpoint(path: Path, model, optimisers: Optimisers, progress: dict) -> None:
+    """Weights, optimiser states and progress in one safetensors file."""
     weights = {f"model.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
     files.write_tensors(path, weights | optimisers.tensors(), {"progress": json.dumps(progress)})
 
 
 def load_checkpoint(path: Path, model, optimisers: Optimisers) -> dict:
+    """Put a checkpoint back into model and optimisers; returns the progress."""
     import torch
     from safetensors import safe_open
 

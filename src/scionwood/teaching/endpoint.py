@@ -32,18 +32,19 @@ class Endpoint(Settings):
     thinking that Qwen3 does otherwise. The key itself is never a setting: ``api_key_env`` names the variable holding it."""
 
     base_url: str = Field(description="up to and with /v1, for example http://127.0.0.1:8080/v1")
-    model: str = Field(min_length=1)
+    model: str = Field(min_length=1, description="the name by which the server knows the model")
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(0.0, ge=0, description="of the sampling; 0 takes the likeliest token")
     max_tokens: int = Field(512, gt=0, description="longest answer")
     timeout_s: float = Field(60.0, gt=0, description="seconds until the whole answer must be there")
     concurrency: int = Field(4, ge=1, description="requests under way at once")
-    requests_per_minute: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(None, gt=0, description="most requests sent in a minute")
     retries: int = Field(5, ge=0, description="further tries after 429, 5xx, a time-out or a lost connection")
     backoff_s: float = Field(1.0, ge=0, description="longest first wait before a retry; doubles with each")
     budget_tokens: int | None = Field(None, gt=0, description="tokens in all, those of the journal included")
     constrain: bool = Field(False, description="send the task's choices or JSON Schema as response_format")
-    extra: dict[str, Any] = Field(default_factory=lambda: {"chat_template_kwargs": {"enable_thinking": False}})
+    extra: dict[str, Any] = Field(default_factory=lambda: {"chat_template_kwargs": {"enable_thinking": False}},
+                                  description="merged into the body of every request")
 
     @field_validator("base_url")
     @classmethod
@@ -96,6 +97,7 @@ class Request:
 
 
 def requests_for(task: Task, cases: Sequence[Case]) -> list[Request]:
+    """What the teacher is asked: each case with the task's own messages and constraint."""
     return [Request(c.id, task.messages(c), task.constraint(c)) for c in cases]
 
 

@@ -14,7 +14,7 @@ class Teacher(Settings):
     """Who labels the training cases. ``none`` trains on the references; keys of the other kinds may stay where they are, so
     that ``--set teacher.kind=...`` is enough to change teachers."""
 
-    kind: Literal["none", "endpoint", "local", "recorded"] = "none"
+    kind: Literal["none", "endpoint", "local", "recorded"] = Field("none", description="who labels; none trains on the references")
     path: str | None = Field(None, description="recorded: JSON lines of case and text, or a teacher journal")
     endpoint: Endpoint | None = Field(None, description="endpoint: where it is and how it is asked")
     model: str | None = Field(None, description="local: folder or name of the model")

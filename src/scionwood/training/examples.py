@@ -27,6 +27,8 @@ class Example:
 
 @dataclass
 class Examples:
+    """All training cases and the token tree that they share."""
+
     tree: TokenTree
     items: list[Example]
 

@@ -14,11 +14,12 @@ from scionwood import files
 from scionwood.errors import UserError
 from scionwood.models import decoder
 from scionwood.models.adapters import add_adapter, frozen_layers, trainable
+from scionwood.models.settings import Adapter
 from scionwood.models.trees import to_tensors
 from scionwood.training import losses
 from scionwood.training.examples import Examples, micro_batches, row_of, shuffle
 from scionwood.training.monitors import JsonLines, Monitor, peak_memory_mb
-from scionwood.training.settings import Adapter, Train
+from scionwood.training.settings import Train
 from scionwood.training.trunk import build_trunk, trunk_key
 
 
@@ -72,6 +73,7 @@ def step_examples(plan: Plan, step: int) -> list[int]:
 
 
 def count_steps(plan: Plan) -> int:
+    """How many optimiser steps a plan takes."""
     if plan.train.steps:
         return plan.train.steps
     return max(1, math.ceil(plan.train.epochs * len(plan.examples.items) / plan.train.batch))

@@ -22,6 +22,7 @@ CHUNK_TOKENS = 2048
 
 
 def trunk_key(base_hash: str, layers: int, dtype: str, examples: Examples) -> str:
+    """The file name of a trunk: a hash of all that determines its content."""
     h = hashlib.sha256(json.dumps([base_hash, layers, dtype]).encode())
     h.update(np.array(examples.tree.tokens, dtype=np.int64).tobytes())
     h.update(np.array(examples.tree.depths, dtype=np.int64).tobytes())

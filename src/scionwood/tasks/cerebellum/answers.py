@@ -14,6 +14,7 @@ def compact(value) -> str:
 
 
 def text_of(job: str, reference) -> str:
+    """The one text of an answer: what is trained, scored and shown."""
     if job == "classify":
         return compact({"intent": reference})
     if job == "memorize":

@@ -15,6 +15,7 @@ MAX_CANDIDATES = 5
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
+    """The files of a split, in a fixed order."""
     found = sorted((folder / split).glob("*.jsonl"))
     if not found:
         raise UserError(f"{folder / split}: no *.jsonl file with {split} cases")
@@ -48,6 +49,7 @@ def check_record(row: dict) -> str | None:
 
 
 def check_arbitrate(row: dict, gold) -> str | None:
+    """What is wrong with the texts, dates and relations of an arbitrate record, or None."""
     new, stored = row.get("new"), row.get("candidates")
     if not isinstance(new, dict) or not isinstance(stored, list) or not 1 <= len(stored) <= MAX_CANDIDATES:
         return f"arbitrate needs 'new' and 1 to {MAX_CANDIDATES} candidates"

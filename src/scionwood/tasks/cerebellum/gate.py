@@ -1,4 +1,4 @@
-"""Decisions that need no model: secret values and exact duplicates. The same for every system, and never logged with the value."""
+"""Decisions that need no model: secret values and exact duplicates. The same for every system; a value is never logged."""
 
 from __future__ import annotations
 
@@ -87,10 +87,12 @@ def looks_secret(value: str) -> bool:
 def looks_strong(value: str) -> bool:
     """Whether a value with no assignment before it can be nothing but a secret: digits and a mark among its ASCII characters."""
     value = "".join(c for c in value if c.isascii()).rstrip(".!?)")
-    return len(value) >= 5 and any(map(str.isdigit, value)) and any(c in "!#$%&*@^?+~_-" for c in value) and not re.fullmatch(r"[\d\-/.:]+", value)
+    marked = any(map(str.isdigit, value)) and any(c in "!#$%&*@^?+~_-" for c in value)
+    return len(value) >= 5 and marked and not re.fullmatch(r"[\d\-/.:]+", value)
 
 
 def has_secret(text: str) -> bool:
+    """Whether a text holds a secret value: a known shape, an assigned one, or a card number that passes the Luhn check."""
     text = unicodedata.normalize("NFKC", text)
     if any(p.search(text) for p in SECRET_SHAPES):
         return True
@@ -102,7 +104,7 @@ def has_secret(text: str) -> bool:
 
 
 def normal_form(text: str) -> str:
-    """A text without case, marks, width and blanks. Taken to its fixed point: folding one character may make the next foldable."""
+    """A text without case, marks, width and blanks, folded until nothing changes: one folding may make way for the next."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     form = "".join(c for c in folded if unicodedata.category(c)[0] not in "PZC")
     return form if form == text else normal_form(form)

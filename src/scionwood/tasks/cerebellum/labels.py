@@ -27,6 +27,7 @@ def decision_of(kind: str) -> str:
 
 
 def action_of(relation: str) -> str:
+    """What a relation does to the stored memory: NONE, UPDATE or DELETE."""
     return ACTIONS[relation][0]
 
 

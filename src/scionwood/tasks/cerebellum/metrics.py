@@ -14,6 +14,7 @@ from scionwood.tasks.cerebellum.labels import RELATIONS, action_of, decision_of
 
 
 def score(case: Case, answer: Any | None) -> dict[str, float]:
+    """The scores of one answer; None stands for a failure and counts as wrong."""
     if case.job == "classify":
         return {"correct": float(answer == case.reference)}
     if case.job == "memorize":
@@ -22,6 +23,7 @@ def score(case: Case, answer: Any | None) -> dict[str, float]:
 
 
 def score_memorize(gold: dict, answer: dict | None) -> dict[str, float]:
+    """SAVE or SKIP, the kind and ``mixed``, and which way the decision was wrong."""
     wanted = decision_of(gold["kind"])
     said = decision_of(answer["kind"]) if answer else None
     out = {"correct": float(said == wanted), "kind_correct": float(bool(answer) and answer["kind"] == gold["kind"]),
@@ -31,6 +33,7 @@ def score_memorize(gold: dict, answer: dict | None) -> dict[str, float]:
 
 
 def score_arbitrate(case: Case, answer: str | None) -> dict[str, float]:
+    """The relation, the action that follows from it, and which way the action was wrong."""
     wanted = action_of(case.reference)
     said = action_of(answer) if answer else None
     out = {"correct": float(answer == case.reference), "action_correct": float(said == wanted), f"recall_{case.reference}": float(answer == case.reference)}
@@ -54,6 +57,7 @@ def records_right(rows: Sequence[ScoredRow]) -> float | None:
 
 
 def all_metrics() -> list[Metric]:
+    """Every figure of the card, the primary one first."""
     return [
         Metric("arbitrate_macro_f1", macro_f1, job="arbitrate", about="mean F1 over the eight relations, per stored memory (primary)"),
         proportion("arbitrate_relation_accuracy", "correct", job="arbitrate", about="relation right, per stored memory"),

@@ -27,6 +27,7 @@ Answer as JSON: {"relation":...}"""
 
 
 def messages(case: Case) -> list[dict[str, str]]:
+    """The chat messages of a case. The new text stands before the stored one, so that all candidates share it."""
     if case.job == "classify":
         return _chat(CLASSIFY, case.input["text"])
     if case.job == "memorize":

@@ -29,6 +29,8 @@ def _text(value: str) -> str:
         raise ValueError("the text is empty")
     if len(value) > LONGEST:
         raise ValueError(f"{len(value)} characters, more than {LONGEST}; shorten or split the text")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("holds half a surrogate pair, which is no character")
     return value
 
 
@@ -66,21 +68,27 @@ class Common(Settings):
 
 
 class Classify(Common):
+    """A message, and up to two turns before it."""
+
     text: Text
-    previous: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
+    previous: Annotated[list[Text], Field(max_length=2)] = []
 
 
 class Memorize(Classify):
-    pass
+    """A text that may be kept, and up to two turns before it."""
 
 
 class New(Settings):
+    """The new fact. ``observed_at``: when it came in; ``event_time``: when what it says was true."""
+
     text: Text
     observed_at: Day | None = None
     event_time: Day | None = None
 
 
 class Stored(Settings):
+    """A stored memory to hold it against."""
+
     text: Text
     id: Id | None = None
     observed_at: Day | None = None
@@ -91,7 +99,7 @@ class Arbitrate(Common):
     """``new`` and each candidate may also be a plain string. A new text without a day of its own was observed ``now``."""
 
     new: Annotated[New, BeforeValidator(_wrapped)]
-    candidates: Annotated[tuple[Annotated[Stored, BeforeValidator(_wrapped)], ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
+    candidates: Annotated[list[Annotated[Stored, BeforeValidator(_wrapped)]], Field(min_length=1, max_length=MAX_CANDIDATES)]
 
     @model_validator(mode="after")
     def ids_differ(self) -> Arbitrate:
@@ -163,6 +171,11 @@ def has_secrets(part: Settings, without: str = "") -> bool:
     return any(map(has_secret, _strings(part.model_dump(exclude={without}))))
 
 
+def _may_echo(name: str | int) -> bool:
+    """Whether a caller's id can be given back. Numbers always can: one in ten long ones has the check sum of a card."""
+    return isinstance(name, int) or not has_secret(name)
+
+
 def is_gated(job: str, request: Request) -> bool:
     """Whether a secret stands in what would be stored or in the data about it. Classify stores nothing and is never gated."""
     return job != "classify" and has_secrets(request, without="candidates")
@@ -198,7 +211,7 @@ def respond(job: str, request: Request, predictions: Sequence[Prediction], model
     ``latency_ms``: the request's share of the model's time, in milliseconds.
     """
     seen = [p.confidence for p in predictions if p.confidence is not None]
-    shown = request.request_id is not None and not has_secret(str(request.request_id))
+    shown = request.request_id is not None and _may_echo(request.request_id)
     return {
         **({"request_id": request.request_id} if shown else {}),
         **(_links(request, predictions) if job == "arbitrate" else _answer(job, request, predictions)),
@@ -231,9 +244,8 @@ def _links(request: Arbitrate, predictions: Sequence[Prediction]) -> dict[str, A
         relation = p.answer if p and p.status in (OK, GATED) else DEFAULTS["arbitrate"]
         relations.append(relation)
         if relation != "independent":
-            name = f"m{i}" if has_secret(str(given)) else given
-            link = {"id": name, "relation": relation, "action": action_of(relation), "confidence": p.confidence if p else None}
-            links.append(link if p else link | {"reason": "secret"})
+            link = {"id": given if _may_echo(given) else f"m{i}", "relation": relation, "action": action_of(relation)}
+            links.append(link | ({"confidence": p.confidence} if p else {"confidence": None, "reason": "secret"}))
     gated = bool(predictions) and all(p.status == GATED for p in predictions)
     out = {"status": failed[0].status if failed else GATED if gated else OK,
            "degraded": bool(failed) or len(predictions) < len(request.candidates), "links": links, "new_fact": fate_of(relations)}

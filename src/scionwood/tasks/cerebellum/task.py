@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scionwood.systems.base import Rival
 from scionwood.task import Case, Choices, Metric, Task
-from scionwood.tasks.cerebellum import answers, cases, gate, metrics, prompts
+from scionwood.tasks.cerebellum import answers, cases, gate, metrics, prompts, swaps
 from scionwood.tasks.cerebellum.labels import decision_of
 
 
@@ -56,6 +56,10 @@ class Cerebellum(Task):
     def label(self, case: Case, answer) -> str:
         """Memorize is shown by its decision, which is what its accuracy is about."""
         return decision_of(answer["kind"]) if case.job == "memorize" else str(answer)
+
+    def more(self, case: Case) -> list[Case]:
+        swapped = swaps.swap(case)
+        return [swapped] if swapped else []
 
     def gate(self, case: Case):
         """Secret values are never kept and exact duplicates never stored twice, whatever a model would say."""

@@ -1,0 +1,22 @@
+"""What an adapter looks like: the ``[adapter]`` table of a recipe."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from scionwood.settings import Settings
+
+# The modules of Qwen3 and Llama decoders that llama.cpp can carry a LoRA for.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Adapter(Settings):
+    """A LoRA adapter. The update is scaled by alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
+
+    rank: int = Field(16, ge=1, le=1024, description="size of the update: each adapted matrix gets two thin ones of this width")
+    alpha: float = Field(32, gt=0, description="strength of the update, which is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs that is left out at random while training")
+    targets: tuple[Target, ...] = Field(TARGETS, description="which matrices of each layer are adapted")
+    last_layers: int | None = Field(None, ge=1, description="adapt the last N layers only; the others become a cached trunk")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (rsLoRA)")
