@@ -160,7 +160,8 @@ def test_files_of_every_kind(ask, tmp_path):
 
 def test_what_cannot_be_read_at_all_is_an_error(ask, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n\n")
-    for args in (["classify", str(tmp_path / "empty.jsonl")], ["classify", str(tmp_path / "gone.jsonl")], ["arbitrate", "-", "-c", "x"]):
+    empty, gone = str(tmp_path / "empty.jsonl"), str(tmp_path / "gone.jsonl")
+    for args in (["classify", empty], ["classify", gone], ["arbitrate", "-", "-c", "x"]):
         with pytest.raises(UserError):
             ask(*args)
     with pytest.raises(UserError):

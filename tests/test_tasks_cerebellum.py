@@ -179,7 +179,8 @@ def test_memorize_figures_against_hand_worked_ones():
         return {"kind": name, "mixed": False}
 
     given = rows("memorize", ("a", kind("lesson"), kind("plan")), ("b", kind("plan"), kind("log")),
-                 ("c", kind("log"), kind("log")), ("d", kind("chitchat"), kind("plan")), ("e", kind("secret"), None), ("f", kind("profile"), None))
+                 ("c", kind("log"), kind("log")), ("d", kind("chitchat"), kind("plan")),
+                 ("e", kind("secret"), None), ("f", kind("profile"), None))
     assert figure("memorize_accuracy", given) == 2 / 6
     assert figure("memorize_kind_accuracy", given) == 1 / 6
     assert figure("memorize_fp_rate", given) == 2 / 3  # of three SKIP: one SAVE, one failure

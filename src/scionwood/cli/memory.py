@@ -19,7 +19,7 @@ app = typer.Typer(help="Classify a message, judge whether a text is worth keepin
 INPUT = typer.Argument(None, metavar="TEXT | FILE | -", show_default=False,
                        help="A text, a JSON request, or a file of them (JSON, JSON lines, plain lines); '-' or nothing: stdin.")
 NEW = typer.Argument(None, metavar="TEXT | FILE | -", show_default=False,
-                     help="A new fact (with -c), a JSON request, or a file of requests (JSON, JSON lines); '-' or nothing: stdin.")
+                     help="A new fact (with -c), a JSON request, or a file of them (JSON, JSON lines); '-' or nothing: stdin.")
 CANDIDATE = typer.Option([], "--candidate", "-c", metavar="TEXT", help="A stored memory to hold the new fact against; up to 5.")
 RUN = typer.Option(None, "--run", show_default=False, help="Run folder (default: runs/cerebellum, or below SCION_RUNS).")
 PRETTY = typer.Option(False, "--pretty", help="Indent the answers: easier to read, but no longer one a line.")

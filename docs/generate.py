@@ -1,0 +1,327 @@
+"""Write the generated regions of README.md, docs/*.md and the data card: help, recipe keys, layout, data counts, figures.
+
+A region stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``; all else in a document is left as it is.
+
+    python docs/generate.py                                  # rewrite every region
+    python docs/generate.py --check                          # exit 1 and name what is out of date
+    python docs/generate.py --run runs/cerebellum --picture  # figures of this run, and a picture of its report
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Iterator, Literal, Sequence, Union, get_args, get_origin
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "scionwood"
+RUN = ROOT / "runs" / "cerebellum-3-seeds"  # where `make figures` puts the run that the README shows
+PICTURE = ROOT / "docs" / "report.png"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), SOURCE / "tasks" / "cerebellum" / "data" / "README.md"]
+REGION = re.compile(r"(?P<open><!-- generated:(?P<name>[a-z]+) -->\n)(?P<text>.*?)(?P<close><!-- /generated -->)", re.S)
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table as the card prints it; ``columns`` come from ``blocks.words`` and ``blocks.numbers``."""
+    from scionwood.evidence.blocks import Table
+    from scionwood.evidence.card import block
+
+    return block(Table(caption, columns, rows))
+
+
+# -- help, commands --------------------------------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """((), the whole), (("run",), its subcommand), ... in the order of ``scion --help``."""
+    import typer
+
+    from scionwood.cli.app import app
+
+    def walk(path: tuple[str, ...], command) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield path, command
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from walk((*path, name), inner)
+
+    return walk((), typer.main.get_command(app))
+
+
+def help_text(document: Path) -> str:
+    """The help of ``scion`` and of every subcommand, as the program prints it on a terminal of 80 columns."""
+    from typer.testing import CliRunner
+
+    from scionwood.cli.app import app
+
+    runner, parts = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}), []
+    for path, _ in commands():
+        shown = runner.invoke(app, [*path, "--help"], prog_name="scion")
+        parts.append(f"## {' '.join(['scion', *path])}\n\n```text\n{shown.output.strip()}\n```")
+    return "\n\n".join(parts)
+
+
+def command_table(document: Path) -> str:
+    """Every subcommand with the first sentence of its help."""
+    rows = []
+    for path, command in commands():
+        if path and not getattr(command, "commands", None):
+            first = re.split(r"(?<=\.)\s", " ".join(command.help.split()))[0]
+            rows.append(f"| `scion {' '.join(path)}` | {first} |")
+    return "\n".join(["| command | what it does |", "|:---|:---|", *rows])
+
+
+# -- recipe ----------------------------------------------------------------------------------------------------------------
+
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "table", Any: "anything"}
+LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def recipe_keys(document: Path) -> str:
+    """Every key of a recipe, one table per TOML table, from the schema that also checks recipes."""
+    from scionwood.recipe import Recipe
+
+    return "\n\n".join(schema_tables(Recipe, ""))
+
+
+def schema_tables(schema, name: str) -> Iterator[str]:
+    """The keys of a settings table, then those of the tables in it."""
+    inner = {key: settings_in(field.annotation) for key, field in schema.model_fields.items()}
+    rows = [f"| `{key}` | {type_of(f)} | {default_of(f)} | {cell(f.description or '')} |"
+            for key, f in schema.model_fields.items() if not inner[key]]
+    about = " ".join((schema.__doc__ or "").split()).replace("``", "`")
+    head = f"### `[{name}]`" if name else "### Top level"
+    yield "\n".join([head, "", about, "", "| key | type | default | meaning |", "|:---|:---|:---|:---|", *rows])
+    for key, settings in inner.items():
+        if settings:
+            yield from schema_tables(settings, f"{name}.{key}".lstrip("."))
+
+
+def settings_in(annotation):
+    """The settings class that an annotation names, or None."""
+    from scionwood.settings import Settings
+
+    return next((a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, Settings)), None)
+
+
+def type_of(field) -> str:
+    """A field's type and limits in words."""
+    limits = [f"{word} {getattr(m, name):g}" for m in field.metadata for name, word in LIMITS.items() if getattr(m, name, None) is not None]
+    return cell(" ".join([words_of(field.annotation), *([f"({', '.join(limits)})"] if limits else [])]))
+
+
+def words_of(annotation) -> str:
+    """An annotation in words."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(words_of(a) for a in args if a is not type(None))
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{a}`" for a in args)
+    if origin in (tuple, list):
+        return f"list of {words_of(args[0])}" if get_origin(args[0]) is not Literal else f"list, each {words_of(args[0])}"
+    return WORDS[origin or annotation]
+
+
+def default_of(field) -> str:
+    """A field's default as TOML."""
+    if field.is_required():
+        return "**required**"
+    value = field.get_default(call_default_factory=True)
+    return "not set" if value is None else cell(f"`{toml_of(value)}`")
+
+
+def toml_of(value) -> str:
+    """A value as it stands in a recipe."""
+    import json
+
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {toml_of(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml_of, value)) + "]"
+    return json.dumps(value)
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+# -- layout ----------------------------------------------------------------------------------------------------------------
+
+FOLDERS = {  # those that hold no module to say it
+    "evidence/templates": "The report's HTML and CSS.",
+    "models/embedded": "The embedded base: tokenizer, chat template, weights.",
+    "recipes": "The recipes that ship with the package.",
+    "tasks/cerebellum/data": "The hand-written cases, and the recorded teacher.",
+    "template": "The package that ``scion new`` writes.",
+}
+
+
+def tree(document: Path) -> str:
+    """Every module below ``src/scionwood`` with the first line of its docstring."""
+    lines = ["src/scionwood/"]
+    for path in sorted(SOURCE.rglob("*"), key=lambda p: [(part.endswith(".py"), part) for part in p.relative_to(SOURCE).parts]):
+        name, depth = path.relative_to(SOURCE).as_posix(), len(path.relative_to(SOURCE).parts)
+        if any(name.startswith(f"{folder}/") for folder in FOLDERS) or "__pycache__" in name:
+            continue
+        if path.is_dir():
+            about = FOLDERS.get(name) or first_line(path / "__init__.py")
+            lines.append(f"{'  ' * depth + path.name + '/':26}{about}")
+        elif path.suffix == ".py" and path.name != "__init__.py":
+            lines.append(f"{'  ' * depth + path.name:26}{first_line(path)}")
+    return "```text\n" + "\n".join(lines).replace("``", "") + "\n```"
+
+
+def first_line(path: Path) -> str:
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
+
+
+# -- data ------------------------------------------------------------------------------------------------------------------
+
+
+def data(document: Path) -> str:
+    """How many cases ship, by split, job, language, label and slice, and how often the recorded teacher agrees."""
+    from scionwood.evidence.blocks import numbers, words
+    from scionwood.task import SPLITS
+    from scionwood.tasks.cerebellum.labels import INTENTS, KINDS, RELATIONS
+    from scionwood.tasks.cerebellum.task import Cerebellum
+
+    task = Cerebellum()
+    splits = {s: task.cases(s) for s in SPLITS}
+    jobs = {job: {s: [c for c in cases if c.job == job] for s, cases in splits.items()} for job in ("classify", "memorize", "arbitrate")}
+
+    def whole(cases) -> list[str]:
+        of_job = Counter(c.job for c in cases)
+        records = len({c.parent for c in cases if c.job == "arbitrate"})
+        return [f"{n:,}" for n in (len({c.source for c in cases}), of_job["classify"], of_job["memorize"], records, of_job["arbitrate"],
+                                   len(cases), sum(task.gate(c) is not None for c in cases))]
+
+    def counted(title: str, caption: str, of_case: Callable[[Any], Sequence[str]], by_split: dict, order: Sequence[str] = ()) -> str:
+        counts = {s: Counter(label for c in cases for label in of_case(c)) for s, cases in by_split.items()}
+        found = order or sorted({label for n in counts.values() for label in n})
+        return table([*words(title), *numbers(*SPLITS)], [[f"`{k}`", *(f"{counts[s][k]:,}" for s in SPLITS)] for k in found], caption)
+
+    def kind(c) -> list[str]:
+        return [c.reference["kind"], *(["mixed"] if c.reference["mixed"] else [])]
+
+    authors = {s: sorted(f.stem for f in task.data_files() if f.parent.name == s) for s in SPLITS}
+    return "\n\n".join([
+        table([*words("split", "authors"), *numbers("sources", "classify", "memorize", "arbitrate records", "arbitrate cases", "cases in all",
+                                                    "of these decided by the gate")],
+              [[f"`{s}`", ", ".join(authors[s]), *whole(cases)] for s, cases in splits.items()],
+              "Cases per split. A record of `arbitrate` is one case for each stored memory in it"),
+        counted("language", "Cases per language", lambda c: [c.lang], splits),
+        counted("intent", "`classify`, cases per intent", lambda c: [c.reference], jobs["classify"], INTENTS),
+        counted("kind", "`memorize`, cases per kind, and how many texts are mixed", kind, jobs["memorize"], (*KINDS, "mixed")),
+        counted("relation", "`arbitrate`, cases per relation", lambda c: [c.reference], jobs["arbitrate"], RELATIONS),
+        counted("slice", "Cases per slice; a case may be in several, or in none", lambda c: c.slices, splits),
+        agreement(task, splits["train"])])
+
+
+def agreement(task, cases) -> str:
+    """How often the recorded teacher says what the reference says."""
+    from scionwood.evidence.blocks import numbers, words
+    from scionwood.teaching.gold import ACCEPTED, keep
+    from scionwood.teaching.recorded import recall_all
+
+    kept = keep(task, cases, recall_all(SOURCE / "tasks" / "cerebellum" / "data" / "teacher.jsonl", [c.id for c in cases]))
+    rows = [[f"`{job}`", f"{n['asked']:,}", f"{n[ACCEPTED]:,}", f"{kept.agreement[job]:.3f}"] for job, n in kept.counts.items()]
+    return table([*words("job"), *numbers("cases", "same as the reference", "share")], rows,
+                 "The recorded teacher beside the references of the training split")
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------------
+
+
+def figures(document: Path, run: Path) -> str:
+    """The verdict and the main table of a run, and the picture of its report where there is one."""
+    from scionwood.evidence.card import block
+    from scionwood.evidence.standing import verdict_sentences
+    from scionwood.evidence.told_results import metrics
+    from scionwood.files import read_json
+
+    value = read_json(run / "figures.json")
+    picture = [f"![The report page of this run]({os.path.relpath(PICTURE, document.parent)})"] if PICTURE.exists() else []
+    return "\n\n".join([" ".join(verdict_sentences(value)), *map(block, metrics(value).blocks), *picture])
+
+
+def draw(run: Path) -> None:
+    """Take a picture of a run's report with a headless browser; say so where there is none."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    report = (run / "report.html").resolve()
+    if not browser or not report.exists():
+        print(f"{name_of(PICTURE)}: left as it is ({'no report.html in ' + str(run) if browser else 'no chromium found'})", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+                        f"--user-data-dir={profile}", "--window-size=1280,1600", f"--screenshot={PICTURE}", report.as_uri()],
+                       check=True, capture_output=True, timeout=120)
+    print(name_of(PICTURE))
+
+
+# -- documents -------------------------------------------------------------------------------------------------------------
+
+WRITERS: dict[str, Callable[[Path], str]] = {"help": help_text, "commands": command_table, "recipe": recipe_keys, "tree": tree, "data": data}
+
+
+def name_of(path: Path) -> str:
+    """A path as it is told: relative to the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def rewritten(document: Path, names: Sequence[str], run: Path | None) -> tuple[str, list[str]]:
+    """The text of a document with its regions written anew, and the names of those that changed."""
+    changed = []
+
+    def write(m: re.Match) -> str:
+        name = m["name"]
+        if name not in names or (name == "figures" and run is None):
+            return m[0]
+        text = figures(document, run) if name == "figures" else WRITERS[name](document)
+        if f"{text}\n" != m["text"]:
+            changed.append(name)
+        return f"{m['open']}{text}\n{m['close']}"
+
+    return REGION.sub(write, document.read_text("utf-8")), changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite or check the regions; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    known = (*WRITERS, "figures")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these regions: {', '.join(known)} (default: all)")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name each region that is out of date")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help=f"the run of the figures (default: {name_of(RUN)}, where it is there)")
+    parser.add_argument("--picture", action="store_true", help=f"take a picture of the run's report: {name_of(PICTURE)}")
+    options = parser.parse_args(arguments)
+    if unknown := [n for n in options.names if n not in known]:
+        parser.error(f"no region is called '{unknown[0]}' (known: {', '.join(known)})")
+    if options.run and not (options.run / "figures.json").exists():
+        parser.error(f"--run {options.run}: has no figures.json; 'scion run' makes one")
+    run = options.run or (RUN if (RUN / "figures.json").exists() else None)
+    if options.picture and not run:
+        parser.error("--picture: needs --run FOLDER")
+    if options.picture and not options.check:
+        draw(run)
+    stale = 0
+    for document in DOCUMENTS:
+        text, changed = rewritten(document, options.names or known, run)
+        for name in changed:
+            print(f"{name_of(document)}: region '{name}' {'is out of date: run python docs/generate.py' if options.check else 'written'}")
+        stale += len(changed)
+        if changed and not options.check:
+            document.write_text(text, "utf-8")
+    return int(options.check and stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
