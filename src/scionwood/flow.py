@@ -121,6 +121,7 @@ class Flow:
             "packages": {p: version(p) for p in ("torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")},
             "data": {f.name: files.file_hash(f) for f in self.task.data_files()},
             "base": self.base_hash,
+            "home": str(self.home.resolve()),  # what relative paths of the recipe are relative to
         }
         path, text = self.run.path("recipe.lock.toml"), tomli_w.dumps(lock)
         if not path.exists() or path.read_text("utf-8") != text:
@@ -270,7 +271,7 @@ class Flow:
             facts = train(self.load_base(), plan, device, dtype, monitors + ([tracker] if tracker else []))
             monitors[0].close()
             (self.run.path("adapter", name) / "checkpoint.safetensors").unlink()
-            return facts
+            return facts | {"cases": len(examples.items), "distinct_tokens": len(examples.tree)}
 
         inputs = {"taught": self.run.output_hash("teach"), "data": self.run.output_hash("prepare"), "base": self.base_hash,
                   "adapter": self.recipe.adapter.model_dump(mode="json"), "seed": seed, "shuffled": shuffled,
@@ -380,8 +381,7 @@ def open_flow(folder: Path, echo: Callable[[str], None] = print) -> Flow:
     run.echo = echo
     lock = run.path("recipe.lock.toml")
     data = read_toml(lock)
-    data.pop("lock", None)
-    home = Path(data.pop("home", "."))
+    home = Path(data.pop("lock", {}).get("home", "."))
     return Flow(check(data, Recipe, str(lock)), run, home)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 from scionwood.task import Case, Invalid, Task
 
@@ -74,7 +74,7 @@ class Rival(System):
         return out
 
 
-def evaluate(system: System, task: Task, cases: Sequence[Case], progress: Callable[[int], None] | None = None) -> list[Prediction]:
+def evaluate(system: System, task: Task, cases: Sequence[Case]) -> list[Prediction]:
     """Run any system on any task. The task's gate answers first, alike for all systems; the rest is asked of the system.
 
     Every case comes back exactly once and in order; a system that returns something else is an error of ours, not a gap.
