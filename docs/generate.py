@@ -213,9 +213,9 @@ def data(document: Path) -> str:
         return [c.reference["kind"], *(["mixed"] if c.reference["mixed"] else [])]
 
     authors = {s: sorted(f.stem for f in task.data_files() if f.parent.name == s) for s in SPLITS}
+    sizes = numbers("sources", "classify", "memorize", "arbitrate records", "arbitrate cases", "cases in all", "of these decided by the gate")
     return "\n\n".join([
-        table([*words("split", "authors"), *numbers("sources", "classify", "memorize", "arbitrate records", "arbitrate cases", "cases in all",
-                                                    "of these decided by the gate")],
+        table([*words("split", "authors"), *sizes],
               [[f"`{s}`", ", ".join(authors[s]), *whole(cases)] for s, cases in splits.items()],
               "Cases per split. A record of `arbitrate` is one case for each stored memory in it"),
         counted("language", "Cases per language", lambda c: [c.lang], splits),

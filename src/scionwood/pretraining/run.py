@@ -33,7 +33,7 @@ def sample_for_tokenizer(known: dict[str, Path], shares: dict[str, float], total
     """Yield training documents, each source up to its share of ``total`` bytes."""
     for name, share in shares.items():
         left = int(total * share)
-        for doc in corpus.documents(known[name.removesuffix("+chat")]):
+        for doc in corpus.documents(known[streams.source_of(name)]):
             if corpus.is_held_out(doc):
                 continue
             yield doc
@@ -46,13 +46,13 @@ def pretrain(recipe: Pretraining, corpus_folder: Path, out: Path, base: Path | N
     """Train a base from ``corpus_folder`` into ``out``; from ``base`` where given. Resumes a killed run of the same recipe."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    known = corpus.sources(corpus_folder)
+    mix, decay_mix = streams.parse_mix(recipe.mix, known), streams.parse_mix(recipe.decay_mix, known)
     out.mkdir(parents=True, exist_ok=True)
     report(machine.tune_memory())
     report(machine.limit_threads())
     where, why = machine.choose_device(device)
     report(why)
-    known = corpus.sources(corpus_folder)
-    mix, decay_mix = streams.parse_mix(recipe.mix, known), streams.parse_mix(recipe.decay_mix, known)
     lock, settings = out / "recipe.json", recipe.model_dump() | {"from": str(base) if base else None}
     fixed = {k: settings[k] for k in ("shape", "mix", "decay_mix", "from")}
     if lock.exists() and {k: files.read_json(lock).get(k) for k in fixed} != json.loads(json.dumps(fixed)):
@@ -110,7 +110,7 @@ def finish(recipe: Pretraining, corpus_folder: Path, known: dict[str, Path], out
     for r in rows:
         for k, name in enumerate(r.names):
             seen[name] = seen.get(name, 0) + int((r.source == k).sum()) * r.length
-    plain = sorted({n.removesuffix("+chat") for n in seen})
+    plain = sorted({streams.source_of(n) for n in seen})
     ngram = NgramModel(measure.trained_tokens(out, rows), len(tokenizer))
     bits = measure.measure(model, tokenizer, known, plain, recipe.held_out_bytes, ngram)
     given = card.licences(corpus_folder)
@@ -121,7 +121,7 @@ def finish(recipe: Pretraining, corpus_folder: Path, known: dict[str, Path], out
         "shape": recipe.shape.model_dump(),
         "schedule": recipe.schedule.model_dump(),
         "machine": machine.describe(),
-        "sources": {n: {"tokens": t, "licence": given.get(n.removesuffix("+chat"), "")} for n, t in sorted(seen.items())},
+        "sources": {n: {"tokens": t, "licence": given.get(streams.source_of(n), "")} for n, t in sorted(seen.items())},
         "bits_per_byte": bits,
     }
     files.write_json(folder / "base.json", facts)

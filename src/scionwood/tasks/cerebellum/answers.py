@@ -21,6 +21,7 @@ MEANT = {job: {word: label for label, word in words.items()} for job, words in S
 
 
 def spoken(job: str, label: str) -> str:
+    """The word that a model writes for a label."""
     return SPOKEN[job].get(label, label)
 
 
