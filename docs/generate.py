@@ -213,7 +213,8 @@ def data(document: Path) -> str:
         return [c.reference["kind"], *(["mixed"] if c.reference["mixed"] else [])]
 
     authors = {s: sorted(f.stem for f in task.data_files() if f.parent.name == s) for s in SPLITS}
-    sizes = numbers("sources", "classify", "memorize", "arbitrate records", "arbitrate cases", "cases in all", "of these decided by the gate")
+    sizes = numbers("sources", "classify", "memorize", "arbitrate records", "arbitrate cases", "cases in all",
+                    "of these decided by the gate")
     return "\n\n".join([
         table([*words("split", "authors"), *sizes],
               [[f"`{s}`", ", ".join(authors[s]), *whole(cases)] for s, cases in splits.items()],
@@ -270,7 +271,8 @@ def draw(run: Path) -> None:
 
 # -- documents -------------------------------------------------------------------------------------------------------------
 
-WRITERS: dict[str, Callable[[Path], str]] = {"help": help_text, "commands": command_table, "recipe": recipe_keys, "tree": tree, "data": data}
+WRITERS: dict[str, Callable[[Path], str]] = {
+    "help": help_text, "commands": command_table, "recipe": recipe_keys, "tree": tree, "data": data}
 
 
 def name_of(path: Path) -> str:

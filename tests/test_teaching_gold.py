@@ -59,7 +59,7 @@ def test_verdicts_reasons_counts_and_agreement():
     assert {r["text"] for r in kept.accepted} == {'{"colour":"blue"}'}, "one spelling, whatever the teacher wrote"
     assert kept.accepted[1]["said"] == '{ "colour": "BLUE" }'
     assert {r["case"]: r["reason"] for r in kept.refused} == {
-        "c2": "differs from gold: said green, gold blue",
+        "c2": "differs from gold: said {'colour': 'green'}, gold {'colour': 'blue'}",
         "c3": "unparseable: no JSON with a colour",
         "c4": "timeout",
         "c5": "no answer: cut off at max_tokens = 8",

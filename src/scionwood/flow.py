@@ -99,6 +99,8 @@ class Flow:
         self.write_lock()
         self.prepare()
         self.baseline()
+        if self.recipe.evidence.measure_teacher:
+            self.measure_teacher()
         self.teach()
         for seed in self.recipe.train.seeds:
             self.train(f"adapter-{seed}", seed)
@@ -171,6 +173,34 @@ class Flow:
         self.run.stage("base", {"data": self.run.output_hash("prepare"), "base": self.base_hash, "evidence": self.recipe.evidence.decoder},
                        ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
 
+    def measure_teacher(self) -> None:
+        """The teacher on the test cases, as one more system, where the recipe asks for it."""
+        teacher = self.recipe.teacher
+        if teacher.kind == "recorded" or teacher.kind == "none":
+            raise UserError(f"evidence.measure_teacher: a teacher of kind '{teacher.kind}' cannot answer test cases; set it to false")
+
+        def work():
+            if teacher.kind == "local":
+                return self.write_predictions("teacher", self.local_teacher())
+            from scionwood.systems.endpoint import EndpointSystem
+            from scionwood.teaching.journal import Journal
+
+            with Journal(self.run.path("data", "teacher-test.jsonl")) as journal:
+                return self.write_predictions("teacher", EndpointSystem(self.task, teacher.endpoint, journal, name="teacher"))
+
+        self.run.stage("teacher", {"data": self.run.output_hash("prepare"), "teacher": teacher.model_dump(mode="json")},
+                       ["predictions/teacher.jsonl"], work)
+
+    def local_teacher(self):
+        """A local teacher as a system, with its own tokenizer and template."""
+        from scionwood.models.loading import load_model, load_tokenizer
+        from scionwood.models.prompts import Renderer
+
+        name = self.recipe.teacher.model
+        system = self.system("teacher", "teacher", load_model(name, *self.machine))
+        system.renderer = Renderer(load_tokenizer(name))
+        return system
+
     def teach(self) -> None:
         """The training answers: the references, or a teacher's answers behind the gold filter."""
         from scionwood.teaching.gold import keep
@@ -217,14 +247,10 @@ class Flow:
 
             with Journal(self.run.path("data", "teacher.jsonl")) as journal:
                 return ask_all(teacher.endpoint, requests_for(self.task, cases), journal)
-        from scionwood.models.loading import load_model, load_tokenizer
-        from scionwood.models.prompts import Renderer
         from scionwood.systems.base import evaluate
 
-        device, dtype = self.machine
-        system = self.system("teacher", "teacher", load_model(teacher.model, device, dtype))
-        system.renderer = Renderer(load_tokenizer(teacher.model))
-        return {p.case: {"case": p.case, "text": p.text, "status": p.status, "reason": p.reason} for p in evaluate(system, self.task, cases)}
+        answers = evaluate(self.local_teacher(), self.task, cases)
+        return {p.case: {"case": p.case, "text": p.text, "status": p.status, "reason": p.reason} for p in answers}
 
     def training_rows(self, shuffled: bool) -> list[tuple[str, list[dict], str]]:
         """``(case id, messages, answer)`` of every taught case; for the control, answers are dealt out anew within each job."""
@@ -326,6 +352,8 @@ class Flow:
         out = [read_system(self.run.folder, "predictions/base.jsonl", "base", "base")]
         out += [read_system(self.run.folder, f"predictions/{r.name}.jsonl", r.name, "rival") for r in self.task.rivals()]
         out += [read_system(self.run.folder, f"predictions/adapter-{s}.jsonl", "adapter", "adapter", s) for s in self.recipe.train.seeds]
+        if self.recipe.evidence.measure_teacher:
+            out.append(read_system(self.run.folder, "predictions/teacher.jsonl", "teacher", "teacher"))
         if self.recipe.evidence.shuffled_control:
             out.append(read_system(self.run.folder, f"predictions/{SHUFFLED}.jsonl", SHUFFLED, "control", self.recipe.train.seeds[0]))
         return out
