@@ -57,7 +57,7 @@ def generated(model, tokenizer, prompt, allowed=None, tokens=64) -> str:
 def count_passes(model, monkeypatch) -> list[int]:
     """A list that grows by the number of tokens read at each forward pass."""
     read, forward = [], model.forward
-    monkeypatch.setattr(model, "forward", lambda *a, **kw: read.append(kw["input_ids"].shape[1]) or forward(*a, **kw))
+    monkeypatch.setattr(model, "forward", lambda *a, **kw: read.append(kw["inputs_embeds"].shape[1]) or forward(*a, **kw))
     return read
 
 

@@ -74,3 +74,5 @@ def task_checks() -> Iterator[Check]:
             yield Check("ok", f"task '{name}' ({info.package}): " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " cases")
         except UserError as e:
             yield Check("FAIL", str(e))
+        except Exception as e:  # a stranger's task may fail in any way
+            yield Check("FAIL", f"task '{name}' ({info.package}): {type(e).__name__}: {e}; mend or uninstall the package")

@@ -12,7 +12,7 @@ import tomli_w
 from scionwood import __version__, files
 from scionwood.errors import UserError
 from scionwood.recipe import Recipe
-from scionwood.run import Run
+from scionwood.run import Run, remove
 from scionwood.task import SPLITS, Case, Choices, Task, load_task
 
 SHUFFLED = "shuffled-labels"
@@ -35,21 +35,41 @@ class Flow:
             return Path(inspect.getfile(type(self.task))).parent / path.removeprefix("task:")
         return (self.home / Path(path).expanduser()).resolve()
 
-    @cached_property
-    def base(self) -> str:
-        """The base's name, with a relative folder made absolute."""
+    def model_name(self, name: str) -> str:
+        """The name of a model in the recipe, with a relative folder made absolute."""
         from scionwood.models.loading import EMBEDDED
 
-        name = self.recipe.base
         if name != EMBEDDED and (self.home / name).is_dir():
             return str((self.home / name).resolve())
         return name
+
+    @cached_property
+    def base(self) -> str:
+        return self.model_name(self.recipe.base)
 
     @cached_property
     def base_hash(self) -> str:
         from scionwood.models.loading import base_identity
 
         return base_identity(self.base)
+
+    @cached_property
+    def teacher_hash(self) -> str:
+        """What stands for a local teacher's weights; empty for the other kinds."""
+        from scionwood.models.loading import base_identity
+
+        return base_identity(self.model_name(self.recipe.teacher.model)) if self.recipe.teacher.kind == "local" else ""
+
+    @cached_property
+    def asked(self) -> str:
+        """A hash of what systems are asked and how it is read: a prompt that was edited puts every answer out of date."""
+        return files.text_hash([[c.id, self.task.messages(c), self.task.target(c), repr(self.task.constraint(c)), repr(self.task.gate(c))]
+                                for s in SPLITS for c in self.task.cases(s)])
+
+    @cached_property
+    def choices_only(self) -> bool:
+        """Whether every case of the task is answered by a choice."""
+        return all(isinstance(self.task.constraint(c), Choices) for s in SPLITS for c in self.task.cases(s))
 
     @cached_property
     def machine(self):
@@ -83,14 +103,15 @@ class Flow:
 
         return autocast_for(*self.machine)
 
-    def system(self, name: str, kind: str, model):
-        """A model as a system under the recipe's decoder; tasks whose answers are not choices are decoded as JSON or free text."""
+    def system(self, name: str, kind: str, model, renderer=None):
+        """A model as a system under the recipe's decoder; tasks whose answers are not choices are decoded as JSON or free text.
+
+        ``renderer`` is that of a model with a tokenizer of its own."""
         from scionwood.systems.json_decoding import JsonDecoder
         from scionwood.systems.label_scoring import LabelScorer
 
-        scorable = all(isinstance(self.task.constraint(c), Choices) for c in self.task.cases("dev")[:50])
-        cls = LabelScorer if self.recipe.evidence.decoder == "labels" and scorable else JsonDecoder
-        return cls(name, kind, model, self.renderer, self.task, self.autocast, max_length=self.recipe.train.max_length)
+        cls = LabelScorer if self.recipe.evidence.decoder == "labels" and self.choices_only else JsonDecoder
+        return cls(name, kind, model, renderer or self.renderer, self.task, self.autocast, max_length=self.recipe.train.max_length)
 
     # -- the stages -------------------------------------------------------------------------------------------------------
 
@@ -109,8 +130,18 @@ class Flow:
             seed = self.recipe.train.seeds[0]
             self.train(SHUFFLED, seed)
             self.prove(SHUFFLED, SHUFFLED, "control", seed)
+        self.drop_leftovers()
         self.figures()
         self.card()
+
+    def drop_leftovers(self) -> None:
+        """Remove predictions of systems that the recipe no longer names (a seed less), and caches that only training needs."""
+        named = {file for file, *_ in self.system_files()}
+        for path in sorted(self.run.path("predictions").glob("*.jsonl")):
+            if f"predictions/{path.name}" not in named:
+                self.run.echo(f"predictions/{path.name}: removed (the recipe no longer names this system)")
+                path.unlink()
+        remove(self.run.path(".cache"))
 
     def write_lock(self) -> None:
         """The recipe with every default resolved, versions, and the hashes of data and base."""
@@ -168,10 +199,11 @@ class Flow:
                 rival.fit(self.task, cases)
                 self.write_predictions(rival.name, rival)
 
-        self.run.stage("rivals", {"data": self.run.output_hash("prepare"), "rivals": [r.name for r in rivals]},
+        self.run.stage("rivals", {"data": self.run.output_hash("prepare"), "asked": self.asked, "rivals": [r.name for r in rivals]},
                        [f"predictions/{r.name}.jsonl" for r in rivals], work)
-        self.run.stage("base", {"data": self.run.output_hash("prepare"), "base": self.base_hash, "evidence": self.recipe.evidence.decoder},
-                       ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
+        inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
+                  "evidence": self.recipe.evidence.decoder, "dtype": self.recipe.train.dtype}
+        self.run.stage("base", inputs, ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
 
     def measure_teacher(self) -> None:
         """The teacher on the test cases, as one more system, where the recipe asks for it."""
@@ -188,18 +220,17 @@ class Flow:
             with Journal(self.run.path("data", "teacher-test.jsonl")) as journal:
                 return self.write_predictions("teacher", EndpointSystem(self.task, teacher.endpoint, journal, name="teacher"))
 
-        self.run.stage("teacher", {"data": self.run.output_hash("prepare"), "teacher": teacher.model_dump(mode="json")},
-                       ["predictions/teacher.jsonl"], work)
+        inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "teacher": teacher.model_dump(mode="json"),
+                  "weights": self.teacher_hash}
+        self.run.stage("teacher", inputs, ["predictions/teacher.jsonl"], work)
 
     def local_teacher(self):
         """A local teacher as a system, with its own tokenizer and template."""
         from scionwood.models.loading import load_model, load_tokenizer
         from scionwood.models.prompts import Renderer
 
-        name = self.recipe.teacher.model
-        system = self.system("teacher", "teacher", load_model(name, *self.machine))
-        system.renderer = Renderer(load_tokenizer(name))
-        return system
+        name = self.model_name(self.recipe.teacher.model)
+        return self.system("teacher", "teacher", load_model(name, *self.machine), Renderer(load_tokenizer(name)))
 
     def teach(self) -> None:
         """The training answers: the references, or a teacher's answers behind the gold filter."""
@@ -209,6 +240,8 @@ class Flow:
 
         def work():
             cases = [c for c in self.task.cases("train") if self.task.gate(c) is None]
+            if not cases:
+                raise UserError(f"task '{self.task.name}': its gate answers every training case, so there is nothing to learn; narrow its gate()")
             if teacher.kind == "none" or teacher.logits:
                 accepted = [{"case": c.id, "job": c.job, "text": self.task.target(c)} for c in cases]
                 files.write_jsonl(self.run.path("data", "taught.jsonl"), accepted)
@@ -223,7 +256,8 @@ class Flow:
             return {"teacher": teacher.kind, "accepted": len(kept.accepted), "refused": len(kept.refused),
                     "agreement": kept.agreement, "counts": kept.counts}
 
-        inputs = {"data": self.run.output_hash("prepare"), "teacher": teacher.model_dump(mode="json")}
+        inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "teacher": teacher.model_dump(mode="json"),
+                  "weights": self.teacher_hash}
         if teacher.kind == "recorded":
             inputs["recorded"] = files.file_hash(self.recorded_path())
         self.run.stage("teach", inputs, ["data/taught.jsonl", "data/refused.jsonl"], work)
@@ -273,19 +307,23 @@ class Flow:
         return [(t["case"], self.task.messages(by_id[t["case"]]), text) for t, text in zip(taught, texts)]
 
     def train(self, name: str, seed: int) -> None:
+        import torch
+
         from scionwood.training.examples import build
         from scionwood.training.loop import Plan, train
         from scionwood.training.monitors import Progress, trackio_monitor
 
         shuffled = name == SHUFFLED
 
+        rows = self.training_rows(shuffled)
+
         def work():
             r = self.recipe
-            examples = build(self.renderer, self.training_rows(shuffled), r.train.max_length)
+            examples = build(self.renderer, rows, r.train.max_length)
             device, dtype = self.machine
             plan = Plan(examples, r.adapter, r.train, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
                         dev=None if shuffled else self.dev_metric())
-            if r.teacher.logits:
+            if r.teacher.logits and not shuffled:  # a teacher would tell the control the true answers
                 plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
             from scionwood.training.loop import count_steps
 
@@ -294,15 +332,19 @@ class Flow:
                           f"{sum(len(e.path) for e in examples.items)}, {steps} steps")
             monitors = [Progress(name, steps, self.run.echo)]
             tracker = trackio_monitor("scionwood", f"{r.name}-{name}", r.train.model_dump(mode="json"))
-            facts = train(self.load_base(), plan, device, dtype, monitors + ([tracker] if tracker else []))
-            monitors[0].close()
+            try:
+                facts = train(self.load_base(), plan, device, dtype, monitors + ([tracker] if tracker else []))
+            except torch.OutOfMemoryError:
+                raise UserError(f"training: does not fit the memory of {device}; lower train.micro_tokens or set train.recompute = true") from None
+            finally:
+                monitors[0].close()
             (self.run.path("adapter", name) / "checkpoint.safetensors").unlink()
             return facts | {"cases": len(examples.items), "distinct_tokens": len(examples.tree)}
 
-        inputs = {"taught": self.run.output_hash("teach"), "data": self.run.output_hash("prepare"), "base": self.base_hash,
+        inputs = {"rows": files.text_hash(rows), "data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
                   "adapter": self.recipe.adapter.model_dump(mode="json"), "seed": seed, "shuffled": shuffled,
                   "train": self.recipe.train.model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
-                  "teacher": self.recipe.teacher.model_dump(mode="json")}
+                  "teacher": [self.recipe.teacher.model_dump(mode="json"), self.teacher_hash] if self.recipe.teacher.logits else None}
         self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
 
     def dev_metric(self) -> Callable[[object], float]:
@@ -310,7 +352,9 @@ class Flow:
         from scionwood.systems.base import evaluate
         from scionwood.task import ScoredRow
 
-        metric = next(m for m in self.task.metrics() if m.name == self.task.primary)
+        metric = next((m for m in self.task.metrics() if m.name == self.task.primary), None)
+        if metric is None:
+            raise UserError(f"task '{self.task.name}': its primary metric '{self.task.primary}' is not one of its metrics()")
         cases = [c for c in self.task.cases("dev") if metric.job is None or c.job == metric.job]
 
         def value(model) -> float:
@@ -326,7 +370,7 @@ class Flow:
     def logit_teacher(self):
         from scionwood.models.loading import load_model, load_tokenizer
 
-        name = self.recipe.teacher.model
+        name = self.model_name(self.recipe.teacher.model)
         theirs, ours = load_tokenizer(name).get_vocab(), self.renderer.tokenizer.get_vocab()
         if theirs != ours:
             raise UserError(f"teacher.logits: base '{self.recipe.base}' and teacher '{name}' have different tokenizers; set logits = false")
@@ -340,23 +384,28 @@ class Flow:
             model = load_adapter(self.load_base(), self.run.path("adapter", name, "best"))
             return self.write_predictions(name, self.system(system_name, kind, model)) | {"seed": seed}
 
-        inputs = {"adapter": self.run.output_hash(f"train-{name}"), "base": self.base_hash, "decoder": self.recipe.evidence.decoder}
+        inputs = {"adapter": self.run.output_hash(f"train-{name}"), "asked": self.asked, "base": self.base_hash,
+                  "decoder": self.recipe.evidence.decoder, "dtype": self.recipe.train.dtype}
         self.run.stage(f"prove-{name}", inputs, [f"predictions/{name}.jsonl"], work)
 
     # -- figures, card ----------------------------------------------------------------------------------------------------
 
+    def system_files(self) -> list[tuple]:
+        """(predictions file, name, kind, seed) of every system that the recipe names."""
+        out = [("predictions/base.jsonl", "base", "base", None)]
+        out += [(f"predictions/{r.name}.jsonl", r.name, "rival", None) for r in self.task.rivals()]
+        out += [(f"predictions/adapter-{s}.jsonl", "adapter", "adapter", s) for s in self.recipe.train.seeds]
+        if self.recipe.evidence.measure_teacher:
+            out.append(("predictions/teacher.jsonl", "teacher", "teacher", None))
+        if self.recipe.evidence.shuffled_control:
+            out.append((f"predictions/{SHUFFLED}.jsonl", SHUFFLED, "control", self.recipe.train.seeds[0]))
+        return out
+
     def systems(self) -> list:
-        """Every system whose predictions lie in the run."""
+        """Every system with its predictions in the run."""
         from scionwood.evidence.rows import read_system
 
-        out = [read_system(self.run.folder, "predictions/base.jsonl", "base", "base")]
-        out += [read_system(self.run.folder, f"predictions/{r.name}.jsonl", r.name, "rival") for r in self.task.rivals()]
-        out += [read_system(self.run.folder, f"predictions/adapter-{s}.jsonl", "adapter", "adapter", s) for s in self.recipe.train.seeds]
-        if self.recipe.evidence.measure_teacher:
-            out.append(read_system(self.run.folder, "predictions/teacher.jsonl", "teacher", "teacher"))
-        if self.recipe.evidence.shuffled_control:
-            out.append(read_system(self.run.folder, f"predictions/{SHUFFLED}.jsonl", SHUFFLED, "control", self.recipe.train.seeds[0]))
-        return out
+        return [read_system(self.run.folder, *named) for named in self.system_files()]
 
     def recompute(self) -> dict:
         """The figures from the predictions, with nothing taken from figures.json."""
@@ -364,9 +413,17 @@ class Flow:
 
         return compute(self.task, self.task.cases("test"), self.systems())
 
+    def task_code(self) -> str:
+        """A hash of the task's source, which scores and metrics come from."""
+        import inspect
+
+        folder = Path(inspect.getfile(type(self.task))).parent
+        return files.text_hash({p.name: files.file_hash(p) for p in sorted(folder.glob("*.py"))})
+
     def figures(self) -> None:
         systems = {s.file: s.sha256 for s in self.systems()}
-        self.run.stage("figures", {"predictions": systems, "data": self.run.output_hash("prepare")}, ["figures.json"],
+        inputs = {"predictions": systems, "data": self.run.output_hash("prepare"), "code": self.task_code()}
+        self.run.stage("figures", inputs, ["figures.json"],
                        lambda: files.write_json(self.run.path("figures.json"), self.recompute()))
 
     def render(self, figures: dict) -> dict[str, str]:

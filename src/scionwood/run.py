@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -34,8 +35,12 @@ class Run:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:  # not a POSIX system: no lock
             pass
-        except OSError:
-            raise UserError(f"{self.folder}: another process is working in this run; wait for it or stop it") from None
+        except OSError as e:
+            if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(f"{self.folder}: another process is working in this run; wait for it or stop it") from None
+            # a file system without locks (some network mounts): go on as where there are none
+        else:
+            files.sweep(self.folder)
         try:
             yield
         finally:
@@ -58,10 +63,12 @@ class Run:
                 self.echo(f"{name}: skipped (nothing that it depends on has changed)")
                 return False
             self.echo(f"{name}: done again ({changed})")
+            started.unlink(missing_ok=True)  # a kill after the record was written has left it: what it began is out of date
             record.unlink()
         if started.exists() and started.read_text() == wanted:
             self.echo(f"{name}: going on where it stopped")
         else:
+            started.unlink(missing_ok=True)  # first: a kill between two removals must not look like a stage to go on with
             for out in outputs:
                 remove(self.path(out))
             files.write_text(started, wanted)
@@ -93,12 +100,19 @@ class Run:
                 return f"{name} was changed"
         return ""
 
+    def record(self, stage: str) -> dict[str, Any]:
+        """What is known of a stage that is done. Raises UserError where it is not."""
+        path = self.path("stages", f"{stage}.json")
+        if not path.exists():
+            raise UserError(f"{self.folder}: stage '{stage}' is not done yet; finish the run with 'scion run'")
+        return read_json(path)
+
     def facts(self, stage: str) -> dict[str, Any]:
-        return read_json(self.path("stages", f"{stage}.json"))["facts"]
+        return self.record(stage)["facts"]
 
     def output_hash(self, stage: str) -> str:
         """What a later stage takes as input: the hashes of all that ``stage`` wrote."""
-        return text_hash(read_json(self.path("stages", f"{stage}.json"))["outputs"])
+        return text_hash(self.record(stage)["outputs"])
 
 
 def remove(path: Path) -> None:

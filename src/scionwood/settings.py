@@ -1,9 +1,10 @@
 """TOML settings checked by a pydantic schema: unknown keys, wrong types and bad values become one plain line."""
 
+import copy
 import json
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,7 +14,7 @@ from scionwood.errors import UserError, nearest
 class Settings(BaseModel):
     """Base of every settings table: unknown keys are refused, values are fixed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
@@ -33,7 +34,7 @@ def read_toml(path: Path) -> dict:
 
 def apply_sets(data: dict, sets: list[str]) -> dict:
     """Apply ``key.key=value`` strings in order. The value is read as JSON where it is JSON, else as a string."""
-    data = json.loads(json.dumps(data))
+    data = copy.deepcopy(data)
     for item in sets:
         key, eq, value = item.partition("=")
         if not eq or not key.strip():
@@ -57,8 +58,9 @@ def _known_keys(schema: type[BaseModel], location: tuple) -> list[str]:
         if not isinstance(part, str) or part not in schema.model_fields:
             break
         inner = schema.model_fields[part].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            schema = inner
+        for kind in (inner, *get_args(inner)):  # a table, or one that may be left out
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                schema = kind
     return list(schema.model_fields)
 
 

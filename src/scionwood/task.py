@@ -196,4 +196,4 @@ def load_task(name: str, **options) -> Task:
     try:
         return cls(**options)
     except TypeError as e:
-        raise UserError(f"task '{name}': {e}; check the options of [task]") from None
+        raise UserError(f"task '{name}': {e}; check [task_options]") from None

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+
+STOPPED = 130
+MENDS = {
+    errno.ENOSPC: "make room and run it again",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "name a folder that can be written with --out",
+}
 
 
 def main() -> None:
@@ -19,8 +28,15 @@ def main() -> None:
     except UserError as e:
         print(f"scion: {e}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("scion: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as e:
+        if e.code == STOPPED:  # typer's own end of a KeyboardInterrupt, which says nothing
+            print("scion: stopped; the same command goes on where it was", file=sys.stderr)
+        raise
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as e:
+        if e.errno is None:  # a library's error, not the system's
+            raise
+        mend = MENDS.get(e.errno, "mend that and run it again")
+        print(f"scion: {e.filename or 'a file'}: {e.strerror}; {mend}", file=sys.stderr)
+        sys.exit(2)

@@ -15,7 +15,7 @@ def card(
     from scionwood import files
 
     quiet_libraries()
-    flow = flow_of_run(run)
+    flow = flow_of_run(run, finished=True)
     rendered = flow.render(files.read_json(run / "figures.json"))
     if print_:
         print(rendered["README.md"], end="")

@@ -44,8 +44,12 @@ def shipped_recipes() -> Path:
     return Path(__file__).resolve().parent.parent / "recipes"
 
 
-def flow_of_run(folder: Path):
-    """The flow of an existing run; what it has to say goes to stderr."""
+def flow_of_run(folder: Path, finished: bool = False):
+    """The flow of an existing run; what it has to say goes to stderr. With ``finished`` the run must have its figures."""
+    from scionwood.errors import UserError
     from scionwood.flow import open_flow
 
-    return open_flow(folder, say)
+    flow = open_flow(folder, say)
+    if finished and not flow.run.path("figures.json").exists():
+        raise UserError(f"{folder}: this run has no figures yet; finish it with 'scion run'")
+    return flow

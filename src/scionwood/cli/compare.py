@@ -29,7 +29,8 @@ def _rows(name: str):
     from scionwood.evidence.rows import scored_rows
     from scionwood.files import read_jsonl
 
-    folder, _, system = name.partition(":")
+    folder, _, system = (name, "", "") if Path(name).is_dir() else name.rpartition(":")  # C:\runs\x has a colon of its own
+    folder = folder or name
     flow = flow_of_run(Path(folder))
     system = system or f"adapter-{flow.recipe.train.seeds[0]}"
     file = flow.run.path("predictions", f"{system}.jsonl")

@@ -24,6 +24,8 @@ def show(
     cases = {c.id: c for c in flow.task.cases(split)}
     if case is not None and case not in cases:
         raise UserError(f"case '{case}': not in the {split} split of task '{flow.task.name}'{nearest(case, cases)}")
+    if not cases:
+        raise UserError(f"task '{flow.task.name}': split '{split}' has no cases; look into another one with --split")
     chosen = cases[case] if case else next(iter(cases.values()))
     print_case(flow, chosen)
     if split == "test":
@@ -65,15 +67,15 @@ def print_case(flow, case) -> None:
 
 def print_answers(flow, case) -> None:
     """What each system of the run said, right or wrong."""
-    import json
+    from scionwood.files import read_jsonl
 
     folder = flow.run.path("predictions")
     for file in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
-        for line in file.read_text("utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_jsonl(file):
             if row["case"] == case.id:
                 score = flow.task.score(case, row.get("answer") if row["status"] in ("ok", "gated") else None)
-                mark = "right" if score.get("correct") == 1 else "wrong"
+                # a task without right and wrong answers shows its scores
+                mark = {1: "right", 0: "wrong"}.get(score.get("correct")) or " ".join(f"{k}={v:.3g}" for k, v in score.items())
                 said = row.get("text") or row.get("reason", "")
                 confidence = f"  p={row['confidence']:.2f}" if "confidence" in row else ""
                 print(f"{file.stem:20} {mark:6} {row['status']:8} {said}{confidence}")

@@ -12,7 +12,7 @@ def verify(run: Path = typer.Argument(..., help="A run folder.")) -> None:
     from scionwood.evidence.verify import verify as differences
 
     quiet_libraries()
-    flow = flow_of_run(run)
+    flow = flow_of_run(run, finished=True)
     found = list(differences(run, flow.task, flow.recompute, flow.render))
     for line in found:
         print(line)

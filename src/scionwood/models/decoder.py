@@ -40,6 +40,11 @@ def run_layers(model, hidden, positions, mask, first: int = 0, last: int | None 
     return hidden
 
 
+def states_at(model, hidden, index):
+    """What the language model's head reads at the given positions of ``hidden`` (1, n, hidden): (len(index), hidden) in float32."""
+    return parts(model)[0].norm(hidden[0, index]).float()
+
+
 def logits_at(model, hidden, index):
     """Logits of shape (len(index), vocabulary) in float32 at the given positions of ``hidden`` (1, n, hidden) alone."""
     stack, head = parts(model)

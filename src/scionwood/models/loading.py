@@ -34,7 +34,7 @@ def folder_of(base: str) -> Path:
     try:
         return Path(snapshot_download(base, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "LICENSE*"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
-        raise UserError(f"base '{base}': cannot be fetched from the hub ({str(e).splitlines()[0]}); name a local folder instead") from None
+        raise UserError(f"base '{base}': cannot be fetched from the hub ({first_line(e)}); name a local folder instead") from None
 
 
 def check_folder(folder: Path, what: str) -> dict:
@@ -74,12 +74,16 @@ def load_tokenizer(base: str):
 
     folder = folder_of(base)
     check_folder(folder, f"base '{base}'")
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as e:  # the tokenizers library raises bare Exceptions
+        raise UserError(f"base '{base}': its tokenizer cannot be read ({first_line(e)}); fetch or save tokenizer.json in {folder} anew") from None
 
 
 def load_model(base: str, device, dtype):
     """A base in evaluation mode with frozen weights in ``dtype`` on ``device``."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     from scionwood.models import attention
@@ -87,20 +91,36 @@ def load_model(base: str, device, dtype):
     folder = folder_of(base)
     check_folder(folder, f"base '{base}'")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation=attention.NAME
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation=attention.NAME,
+            output_loading_info=True,
         )
+        model.to(device)
     except torch.OutOfMemoryError:
-        raise UserError(f"base '{base}': does not fit the memory of {device}; choose a smaller base or device = 'cpu'") from None
+        raise UserError(f"base '{base}': does not fit the memory of {device}; choose a smaller base or train.device = 'cpu'") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError) as e:
+        raise UserError(f"base '{base}': its weights cannot be read ({first_line(e)}); fetch or save {folder} anew") from None
+    if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+        raise UserError(f"base '{base}': {len(missing)} of its weights are not in {folder}, first '{missing[0]}'; fetch or save it anew")
     model.requires_grad_(False)
-    return model.to(device).eval()
+    model.name_or_path = base  # what an adapter names as its base: not the folder of a download
+    return model.eval()
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, cut to its first line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_adapter(model, folder: Path):
     """Put a PEFT adapter (safetensors only) on a base."""
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").exists():
         raise UserError(f"{folder}: no adapter_model.safetensors; name a folder in PEFT format")
-    return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=False).eval()
+    except (SafetensorError, OSError, ValueError, RuntimeError) as e:  # torn files, or an adapter of another base
+        raise UserError(f"{folder}: the adapter cannot be put on this base ({first_line(e)}); train it anew or name its own base") from None

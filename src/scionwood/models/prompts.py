@@ -51,9 +51,15 @@ class Renderer:
         return prompt, whole[len(prompt):].rstrip("\n")
 
     def _apply(self, messages, add_generation_prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-        )
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            )
+        except TemplateError as e:  # some templates refuse a system message
+            roles = ", ".join(m["role"] for m in messages)
+            raise UserError(f"tokenizer {self.tokenizer.name_or_path}: its chat template refuses messages of {roles} ({e}); use another base") from None
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from scionwood.settings import Settings
 
@@ -20,3 +20,10 @@ class Adapter(Settings):
     targets: tuple[Target, ...] = Field(TARGETS, description="which matrices of each layer are adapted")
     last_layers: int | None = Field(None, ge=1, description="adapt the last N layers only; the others become a cached trunk")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (rsLoRA)")
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if not targets:
+            raise ValueError("name at least one matrix")
+        return targets

@@ -2,64 +2,133 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from scionwood import files
+
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+
+
+def _manifest(corpus_folder: Path) -> dict[str, dict]:
+    path = corpus_folder / "MANIFEST.json"
+    return files.read_json(path).get("sources", {}) if path.exists() else {}
 
 
 def licences(corpus_folder: Path) -> dict[str, str]:
     """``{source: licence}`` from a MANIFEST.json beside the text files, where there is one."""
-    manifest = corpus_folder / "MANIFEST.json"
-    if not manifest.exists():
-        return {}
-    return {name: row.get("licence", "") for name, row in json.loads(manifest.read_text("utf-8")).get("sources", {}).items()}
+    return {name: row.get("licence", "") for name, row in _manifest(corpus_folder).items()}
+
+
+def languages(corpus_folder: Path, names: list[str]) -> list[str]:
+    """The languages (codes) that the manifest gives for the named sources, "en+zh" being both; empty where it gives none."""
+    manifest = _manifest(corpus_folder)
+    return sorted({code for n in names for code in manifest.get(n, {}).get("lang", "").split("+") if code})
 
 
 def render(facts: dict) -> str:
-    """The card in the hub's format, rendered from the facts in base.json alone."""
-    bits, shape = facts["bits_per_byte"], facts["shape"]
-    rows = []
+    """The card in the hub's format, rendered from the facts in base.json alone. A figure that was not measured is a dash."""
+    bits, shape, schedule = facts["bits_per_byte"], facts["shape"], facts["schedule"]
+    spoken = facts.get("languages", ["en", "zh"])
+    tagged = f"language: [{', '.join(spoken)}]\n" if spoken else ""
+    told = " in " + " and ".join(LANGUAGES.get(c, c) for c in spoken) if spoken else ""
+    rows, shown = [], set()
     for name in sorted(facts["sources"]):
-        source, b = facts["sources"][name], bits.get(name)
-        figures = f"{b['base']:.2f} | {b['ngram']:.2f} | {b['xz']:.2f}" if b else "– | – | –"
+        source, plain = facts["sources"][name], name.partition("+")[0]
+        figures = _figures({} if plain in shown else bits.get(plain, {}))  # once for a source, whatever its forms
         rows.append(f"| {name} | {source['licence'] or 'not stated'} | {source['tokens']:,} | {figures} |")
+        shown.add(plain)
     total = bits["all"]
-    better = "less than both" if total["base"] < min(total["xz"], total["ngram"]) else "not less than both"
-    earlier = f" after {facts['tokens_before']:,} tokens of an earlier run with its own mix," if facts["tokens_before"] else ""
+    notice = " (attributions in NOTICE.md)" if facts.get("notice", True) else ""
     return f"""\
 ---
 license: {facts['licence']}
-language: [en, zh]
-library_name: transformers
+{tagged}library_name: transformers
 pipeline_tag: text-generation
 tags: [scionwood, qwen3, small]
 ---
 # {facts['name']}
 
 A causal language model of the Qwen3 architecture with {facts['parameters'] / 1e6:.1f} M parameters ({shape['layers']} layers, hidden {shape['hidden']},
-{shape['vocab_size']:,} tokens), trained from nothing on public text in English and Chinese. It is small enough to ship inside a package and to
+{shape['vocab_size']:,} tokens), {_origin(facts)} on text{told}. It is small enough to ship inside a package and to
 be grafted onto one narrow job; it is not a chat model, knows next to nothing, and should not be asked for facts.
 
-Trained on {facts['tokens']:,} tokens{earlier} in {facts['minutes']:.0f} minutes on {facts['machine']}. On held-out documents it needs
-**{total['base']:.3f} bits per byte**; a 5-gram model over the same tokens, trained on the same rows, needs {total['ngram']:.3f}, and `xz -9e`,
-which packs all the held-out text together, {total['xz']:.3f}: {better}.
+{_effort(facts)}
+
+{_standing(facts)}
 
 ## Data
 
-Documents are held out by the hash of their content (one in 200). A source marked `+chat` was also seen as conversations in the chat template,
-derived from the labels that the source itself gives. Tokens are those trained on, repeats included.
+Documents are held out by the hash of their content (one in 200); this run trained neither the model nor a tokenizer on them. A source
+marked `+chat` was seen as conversations in the chat template, derived from the labels that the source itself gives; one marked `+again`
+with every few lines followed by the same lines in another order. Tokens are those trained on in this run, repeats included. The held-out
+text of a source is measured once, as it stands. *Repeated* is the share of its bytes in lines that stand word for word in training
+documents too: there the figures flatter the model and the 5-gram.
 
-| source | licence | tokens | bits per byte | 5-gram | xz -9e |
-|---|---|---|---|---|---|
+| source | licence | tokens | bits per byte | 5-gram | xz -9e | repeated |
+|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
-| **all held-out text** ({total['bytes']:,} bytes) | | {facts['tokens']:,} | **{total['base']:.3f}** | {total['ngram']:.3f} | {total['xz']:.3f} |
+| **all held-out text** ({total['bytes']:,} bytes) | | {facts['tokens']:,} | {_figures(total, 3)} |
 
-The weights are offered under {facts['licence']}; the texts keep the licences above (attributions in NOTICE.md).
+The weights are offered under {facts['licence']}; the texts keep the licences above{notice}.
 
 ## Training
 
-Muon on the 2-D weights of the body (learning rate {facts['schedule']['muon_lr']}), AdamW on embeddings and norms ({facts['schedule']['adam_lr']}), warm-up of
-{facts['schedule']['warmup_steps']} steps, stable, linear decay over the last {facts['schedule']['decay']:.0%} of the tokens with a mix of its own, {facts['schedule']['step_tokens']:,} tokens a step,
-rows of {facts['schedule']['row']} and then {facts['schedule']['decay_row']} tokens, bf16 autocast. Final training loss {facts['last_loss']:.3f} nats per token.
+Muon on the 2-D weights of the body (learning rate {schedule['muon_lr']}), AdamW on embeddings and norms ({schedule['adam_lr']}), warm-up of
+{schedule['warmup_steps']} steps, stable, linear decay over the last {schedule['decay']:.0%} of the tokens with a mix of its own, {schedule['step_tokens']:,} tokens a step,
+rows of {schedule['row']} and then {schedule['decay_row']} tokens, {_dtype(facts)}.{_weight(schedule)}{_last_loss(facts)}
 
-The tokenizer is a byte-level BPE with the pre-tokenizer of Qwen2, trained on the same sources; `㈎` (U+320E) is one token that training never shows.
+The tokenizer is a byte-level BPE with the pre-tokenizer of Qwen2; `㈎` (U+320E) is one token that training never shows.
 """
+
+
+def _figures(b: dict, digits: int = 2) -> str:
+    """The four columns of a source."""
+    shown = [f"{b[k]:.{digits}f}" if b.get(k) is not None else "–" for k in ("base", "ngram", "xz")]
+    return " | ".join([*shown, f"{b['repeated']:.0%}" if b.get("repeated") is not None else "–"])
+
+
+def _origin(facts: dict) -> str:
+    """Trained from nothing, or from what."""
+    start = facts.get("from")
+    if start is None:
+        return "trained from nothing"
+    return f"continued from {start['name']}" + ("" if start["tokens"] is not None else ", whose own training is not recorded here,")
+
+
+def _effort(facts: dict) -> str:
+    """Tokens, minutes and machine of this run and, where they are known, of the runs that it goes on from."""
+    text = f"Trained on {facts['tokens']:,} tokens in {facts['minutes']:.0f} minutes on {facts['machine']}"
+    before, minutes = facts["tokens_before"], facts.get("minutes_before")
+    if not before:
+        return text + "."
+    spent = f" in {minutes:.0f} minutes" if minutes is not None else ""
+    whole = f" and {minutes + facts['minutes']:.0f} minutes" if minutes is not None else ""
+    total = before + facts["tokens"]
+    return f"{text}, after {before:,} tokens{spent} of earlier runs with mixes of their own: {total:,} tokens{whole} in all."
+
+
+def _standing(facts: dict) -> str:
+    """The held-out figure beside its rivals, with what each of them knew."""
+    total = facts["bits_per_byte"]["all"]
+    if total.get("base") is None:
+        return "No document of the corpus fell into the held-out part, so nothing was measured."
+    better = "less than both" if total["base"] < min(total["xz"], total["ngram"]) else "not less than both"
+    rows = "the same rows" if facts.get("from") is None and not facts["tokens_before"] else "the rows of this run (but not of earlier ones)"
+    return f"""\
+On held-out documents it needs **{total['base']:.3f} bits per byte**: {better} of its landmarks. A 5-gram model over the same tokens,
+trained on {rows}, needs {total['ngram']:.3f}. `xz -9e` needs {total['xz']:.3f}: it packs all the held-out text together, but has seen no training
+text; and the weights of the model are not counted."""
+
+
+def _dtype(facts: dict) -> str:
+    return {"bf16": "bf16 autocast", "fp32": "fp32"}[facts.get("dtype", "bf16")]
+
+
+def _weight(schedule: dict) -> str:
+    weight = schedule.get("answer_weight", 1)
+    return "" if weight == 1 else f" In the loss, the tokens of an answer in a conversation weigh {weight:g} times as much as others."
+
+
+def _last_loss(facts: dict) -> str:
+    loss = facts["last_loss"]
+    return "" if loss is None else f" Final training loss {loss:.3f} nats per token, unweighted (mean of the last {min(50, facts['steps'])} steps)."

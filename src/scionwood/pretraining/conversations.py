@@ -11,6 +11,7 @@ import re
 from typing import Callable, Iterator
 
 Conversation = list[dict]
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON's escapes can spell and UTF-8 cannot
 
 
 def chat(system: str | None, *turns: str) -> Conversation:
@@ -76,8 +77,8 @@ def translations(text: str, rng: random.Random) -> Iterator[Conversation]:
         if way < 0.5:
             yield chat("Translate: Chinese to English, English to Chinese.", a, b)
         else:
-            other = pairs[rng.randrange(len(pairs))][1] if way < 0.75 and len(pairs) > 1 else b
-            same = "same" if other == b else "different"
+            said, other = pairs[rng.randrange(len(pairs))] if way < 0.75 and len(pairs) > 1 else (a, b)
+            same = "same" if other == b or said == a else "different"  # one sentence may have several translations
             yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {a}\nsecond: {other}",
                        compact({"relation": same}))
     yield from matching_translations(text, rng)
@@ -97,6 +98,8 @@ def rewordings(text: str, rng: random.Random) -> Iterator[Conversation]:
         part = re.split(r"(?<=[a-z)]\.) (?=[A-Z])", reworded)[0]
         relation = rng.choice(("same", "less", "more", "different")) if part != reworded and len(pairs) > 1 else "same"
         other = pairs[(i + 1) % len(pairs)][rng.randrange(2)]
+        if relation == "different" and pairs[(i + 1) % len(pairs)][0] == whole:  # the same sentence, split in two ways
+            relation = "same"
         first, second = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, other)}[relation]
         yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {first}\nsecond: {second}",
                    compact({"relation": relation}))
@@ -107,6 +110,8 @@ def matching(text: str, rng: random.Random) -> Iterator[Conversation]:
     lines = [line for line in text.split("\n") if 3 < len(line) < 160]
     for i in range(0, len(lines) - 2, 3):
         notes = lines[i : i + 3]
+        if len(set(notes)) < 3:  # then two answers would be right
+            continue
         wanted = rng.randrange(3)
         if rng.random() < 0.4:
             yield chat("Repeat the note.", notes[wanted], notes[wanted])
@@ -121,19 +126,22 @@ def matching_translations(text: str, rng: random.Random) -> Iterator[Conversatio
     pairs = list(zip(lines[0::2], lines[1::2]))
     for i in range(0, len(pairs) - 2, 3):
         three, wanted, side = pairs[i : i + 3], rng.randrange(3), rng.randrange(2)
+        if len({a for a, _ in three}) < 3 or len({b for _, b in three}) < 3:
+            continue
         listed = "\n".join(f"{name}: {p[side]}" for name, p in zip("abc", three))
         yield chat("Which note says the same as the end? Answer as JSON.", f"{listed}\nend: {three[wanted][1 - side]}",
                    compact({"note": "abc"[wanted]}))
 
 
 def reading(text: str, rng: random.Random) -> Iterator[Conversation]:
-    """CMRC and DRCD: a passage, then questions with answers that stand in it; all questions in one conversation."""
+    """CMRC and DRCD: the opening of a passage, then up to four questions whose answers stand in it, in one conversation."""
     passage, *rest = re.split(r"\n问：", text)
-    turns = [r.split("\n答：") for r in rest]
-    turns = [t for t in turns if len(t) == 2]
+    shown = passage[:300]
+    turns = [r.strip().split("\n答：") for r in rest]
+    turns = [t for t in turns if len(t) == 2 and t[1] and t[1] in shown]
     if turns:
         question, answer = turns[0]
-        yield chat("根据短文回答问题。", f"{passage[:300]}\n{question}", answer, *[x for t in turns[1:4] for x in t])
+        yield chat("根据短文回答问题。", f"{shown}\n{question}", answer, *[x for t in turns[1:4] for x in t])
 
 
 def motives(text: str, rng: random.Random) -> Iterator[Conversation]:
@@ -179,12 +187,17 @@ READERS: dict[str, Callable[[str, random.Random], Iterator[Conversation]]] = {
 }
 
 
+def is_whole(messages: Conversation) -> bool:
+    """Whether every turn says something: a source may hold empty fields, or other things than text in them."""
+    return all(isinstance(m["content"], str) and m["content"].strip() and not SURROGATE.search(m["content"]) for m in messages)
+
+
 def conversations(source: str, text: str) -> list[Conversation]:
     """The conversations that one document of a source gives; the same document always gives the same ones."""
     reader = READERS.get(source)
     if reader is None:
         return []
     try:
-        return list(reader(text, random.Random(text)))
-    except (ValueError, KeyError, IndexError):  # a line of another form: the document is left to plain text
+        return [c for c in reader(text, random.Random(text)) if is_whole(c)]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):  # a line of another form: left to plain text
         return []

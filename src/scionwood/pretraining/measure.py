@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scionwood.pretraining import streams
+from scionwood.pretraining import corpus, streams
 from scionwood.pretraining.ngram import NgramModel
 
 WINDOW = 512  # tokens; the base sees nothing before its window
+LINE = 12  # characters; shorter lines are the same by chance
 
 
 def nats(model, ids: list[int], first: int) -> float:
@@ -30,7 +31,11 @@ def nats(model, ids: list[int], first: int) -> float:
 
 
 def xz_bits(texts: list[str]) -> int:
-    """Size in bits of the texts as ``xz -9e`` packs them together; it gets to see all of them at once, which flatters it."""
+    """Size in bits of the texts as ``xz -9e`` packs them together.
+
+    A landmark, no rival on equal terms: xz packs all the texts at once and can point back to the first from the last, but it has
+    seen no training text, and no one counts the weights that the base brings along.
+    """
     return 8 * len(lzma.compress("\n".join(texts).encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
@@ -39,22 +44,50 @@ def trained_tokens(folder: Path, rows: list[streams.Rows]) -> np.ndarray:
     return np.concatenate([r.row(i) for r in rows for i in range(len(r.source))]).astype(np.uint16)
 
 
+def repeated_bytes(held: dict[str, list[str]], known: dict[str, Path]) -> dict[str, int]:
+    """How many held-out bytes stand in lines that a training document of any of the sources holds too, word for word.
+
+    Documents are held out whole, but one may quote another: the base may have learnt such lines by heart. Lines of fewer than
+    ``LINE`` characters do not count. The whole corpus is read, so it is an upper bound where only a part of it was trained.
+    """
+    wanted = {line for texts in held.values() for line in _lines(texts)}
+    again: set[str] = set()
+    for name in held:
+        for doc in corpus.documents(known[name]):
+            if not corpus.is_held_out(doc):
+                again.update(wanted.intersection(line.strip() for line in doc.split("\n")))
+    return {name: sum(len(line.encode()) for line in _lines(texts) if line in again) for name, texts in held.items()}
+
+
+def _lines(texts: list[str]) -> list[str]:
+    return [line.strip() for text in texts for line in text.split("\n") if len(line.strip()) >= LINE]
+
+
 def measure(model, tokenizer, known: dict[str, Path], names: list[str], limit_bytes: int, ngram: NgramModel) -> dict:
-    """Bits per byte of each source's held-out text and of all of it: ``{source: {bytes, base, xz, ngram}}`` and "all"."""
+    """Bits per byte of each source's held-out text and of all of it: ``{source: {bytes, repeated, base, xz, ngram}}`` and "all".
+
+    ``repeated`` is the share of the bytes that also stands in training documents. A source without held-out text is left out;
+    where none has any, the figures of "all" are None.
+    """
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    out, everything, sums = {}, [], {"bytes": 0, "base": 0.0, "ngram": 0.0}
-    for name in names:
-        texts = streams.held_out_texts(name, known[name], limit_bytes)
-        if not texts:
-            continue
-        size = sum(len(t.encode()) for t in texts)
+    held = {name: texts for name in names if (texts := streams.held_out_texts(name, known[name], limit_bytes))}
+    again = repeated_bytes(held, known)
+    sums = {}
+    for name, texts in held.items():
         encoded = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
-        base = sum(nats(model, ids, end) for ids in encoded) / math.log(2)
-        counted = -sum(ngram.log_probs(np.array([end, *ids], dtype=np.uint16))[1:].sum() for ids in encoded) / math.log(2)
-        out[name] = {"bytes": size, "base": round(base / size, 3), "xz": round(xz_bits(texts) / size, 3), "ngram": round(counted / size, 3)}
-        everything += texts
-        sums = {"bytes": sums["bytes"] + size, "base": sums["base"] + base, "ngram": sums["ngram"] + counted}
-    total = max(1, sums["bytes"])
-    out["all"] = {"bytes": sums["bytes"], "base": round(sums["base"] / total, 3), "xz": round(xz_bits(everything) / total, 3),
-                  "ngram": round(sums["ngram"] / total, 3)}
-    return out
+        sums[name] = {
+            "bytes": sum(len(t.encode()) for t in texts),
+            "repeated": again[name],
+            "base": sum(nats(model, ids, end) for ids in encoded) / math.log(2),
+            "xz": xz_bits(texts),
+            "ngram": -sum(ngram.log_probs(np.array([end, *ids], dtype=np.uint16))[1:].sum() for ids in encoded) / math.log(2),
+        }
+    whole = {k: sum(s[k] for s in sums.values()) for k in ("bytes", "repeated", "base", "ngram")}
+    whole["xz"] = xz_bits([t for texts in held.values() for t in texts])
+    return {name: _per_byte(s) for name, s in sums.items()} | {"all": _per_byte(whole)}
+
+
+def _per_byte(sums: dict) -> dict:
+    """Sums over the bytes that they were taken over; None where there are none."""
+    size = sums["bytes"]
+    return {"bytes": size} | {k: round(float(sums[k]) / size, 3) if size else None for k in ("repeated", "base", "xz", "ngram")}

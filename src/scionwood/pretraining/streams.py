@@ -1,18 +1,19 @@
 """Token streams on disk and the deterministic order in which their rows are trained."""
 
-import json
 import random
-from itertools import islice
 from pathlib import Path
+from typing import Iterable, Iterator
 
 import numpy as np
 
 from scionwood import files
 from scionwood.errors import UserError, nearest
 from scionwood.pretraining import corpus
-from scionwood.pretraining.conversations import conversations
+from scionwood.pretraining.conversations import READERS, conversations
 
-BATCH = 512  # documents encoded at a time
+BATCH = 1 << 18  # characters encoded at a time, whole documents
+FORMS = ("chat", "again")
+PIECE = 1 << 20  # characters; a longer document is encoded in pieces
 
 
 def source_of(name: str) -> str:
@@ -46,25 +47,60 @@ def _texts(name: str, path: Path, tokenizer, held_out: bool):
             continue
         if form == "chat":
             for messages in conversations(source_of(name), doc):
+                # clean again: JSON can spell a control token by escapes
+                messages = [m | {"content": corpus.clean(m["content"])} for m in messages]
                 yield tokenizer.apply_chat_template(messages, tokenize=False).rstrip("\n")
         else:
             yield again(doc) if form == "again" else doc
 
 
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """Cut a long text into pieces of about ``size`` characters that give the same tokens as the whole.
+
+    The pre-tokenizer never joins the last newline before a letter, digit or mark with what follows it, so there it is cut.
+    """
+    start = 0
+    while start + size < len(text):
+        at = start + size
+        while (at := text.find("\n", at) + 1) and at < len(text) and text[at].isspace():
+            pass
+        if not at:
+            break
+        yield text[start:at]
+        start = at
+    yield text[start:]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
+    """Pieces of texts, each with whether it ends its text, in batches of about ``BATCH`` characters."""
+    batch, size = [], 0
+    for text in texts:
+        parts = list(pieces(text))
+        for i, part in enumerate(parts, 1):
+            batch.append((part, i == len(parts)))
+            size += len(part)
+            if size >= BATCH:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def write_stream(name: str, path: Path, tokenizer, out: Path, *, limit_tokens: int) -> int:
-    """Encode a source's training documents into one uint16 file, documents joined by the end-of-text token.
+    """Encode a stream's training documents into one uint16 file, documents joined by the end-of-text token.
 
     Stops after ``limit_tokens`` (there is no use in encoding what is not trained). Returns the number of tokens.
     """
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     fast = tokenizer.backend_tokenizer
     parts, total = [], 0
-    texts = _texts(name, path, tokenizer, held_out=False)
-    while total < limit_tokens and (batch := list(islice(texts, BATCH))):
-        for e in fast.encode_batch(batch, add_special_tokens=False):
-            ids = np.array(e.ids + [end], dtype=np.uint16)
+    for batch in _batches(_texts(name, path, tokenizer, held_out=False)):
+        for e, (_, last) in zip(fast.encode_batch([part for part, _ in batch], add_special_tokens=False), batch):
+            ids = np.array(e.ids + [end] * last, dtype=np.uint16)
             parts.append(ids)
             total += len(ids)
+        if total >= limit_tokens:
+            break
     files.write_bytes(out, np.concatenate(parts).tobytes() if parts else b"")
     return total
 
@@ -93,6 +129,11 @@ def parse_mix(mix: dict[str, float], known: dict[str, Path]) -> dict[str, float]
         name = source_of(key)
         if name not in known:
             raise UserError(f"mix: the corpus has no source '{name}'{nearest(name, known)}")
+        form = form_of(key)
+        if key != name and form not in FORMS:
+            raise UserError(f"mix: '{key}': there is no form '+{form}'{nearest(form, FORMS)} (known: +{', +'.join(FORMS)})")
+        if form == "chat" and name not in READERS:
+            raise UserError(f"mix: '{key}': nothing is known about reading source '{name}' as conversations (known: {', '.join(READERS)})")
     return scaled(mix)
 
 
@@ -106,10 +147,13 @@ class Rows:
     def __init__(self, folder: Path, shares: dict[str, float], length: int, count: int, seed: int):
         self.length, self.seed = length, seed
         self.names = sorted(shares)
-        self.streams = [np.memmap(folder / f"{n}.u16", dtype=np.uint16, mode="r") for n in self.names]
-        for n, s in zip(self.names, self.streams):
-            if len(s) < length:
-                raise UserError(f"mix: source '{n}' gives only {len(s)} tokens, less than one row of {length}")
+        self.streams = []
+        for n in self.names:
+            path = folder / f"{n}.u16"
+            tokens = path.stat().st_size // 2
+            if tokens < length:  # an empty file could not even be mapped
+                raise UserError(f"mix: source '{n}' gives only {tokens} tokens, less than one row of {length}; take it out of the mix")
+            self.streams.append(np.memmap(path, dtype=np.uint16, mode="r"))
         rng = np.random.default_rng([seed, length])
         self.source = rng.choice(len(self.names), size=count, p=[shares[n] for n in self.names]).astype(np.int16)
         self.turn = np.zeros(count, dtype=np.int64)
@@ -134,23 +178,27 @@ class Rows:
                 for k, (n, s) in enumerate(zip(self.names, self.streams))}
 
 
-def prepare(folder: Path, known: dict[str, Path], tokenizer, mixes: list[tuple[dict[str, float], int]], log) -> dict[str, int]:
+def prepare(folder: Path, known: dict[str, Path], tokenizer, mixes: list[tuple[dict[str, float], int]], log, *,
+            begun: bool = False) -> dict[str, int]:
     """Write every stream that the mixes (shares, tokens to train) need; a stream that is there already is kept.
 
-    Returns ``{stream: tokens}``.
+    One that is too short for a longer run is written anew, unless rows were trained from it (``begun``): their order would
+    change; then it is gone through more often. Returns ``{stream: tokens}``.
     """
     need: dict[str, float] = {}
     for shares, tokens in mixes:
         for name, share in shares.items():
             need[name] = need.get(name, 0) + share * tokens
     index = folder / "streams.json"
-    have = json.loads(index.read_text()) if index.exists() else {}
+    have = files.read_json(index) if index.exists() else {}
     for name, tokens in need.items():
         # 5 % more than needed, since the draw of rows is random
         limit = int(tokens * 1.05) + 4096
-        if name in have and (have[name]["limit"] >= limit or have[name]["tokens"] < have[name]["limit"]):
+        path = folder / f"{name}.u16"
+        whole = name in have and path.exists() and path.stat().st_size == 2 * have[name]["tokens"]
+        if whole and (begun or have[name]["limit"] >= limit or have[name]["tokens"] < have[name]["limit"]):
             continue
-        got = write_stream(name, known[source_of(name)], tokenizer, folder / f"{name}.u16", limit_tokens=limit)
+        got = write_stream(name, known[source_of(name)], tokenizer, path, limit_tokens=limit)
         have[name] = {"tokens": got, "limit": limit}
         log(f"encoded {name}: {got:,} tokens")
         files.write_json(index, have)

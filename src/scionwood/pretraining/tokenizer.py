@@ -29,7 +29,8 @@ CHAT_TEMPLATE = """\
 def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path) -> None:
     """Train on ``texts`` and save in Hugging Face format (tokenizer.json, tokenizer_config.json, chat_template.jinja).
 
-    The special tokens take the last ids, so that all ids below them are plain byte-level BPE tokens.
+    The special tokens take the last ids, so that all ids below them are plain byte-level BPE tokens. A small text may give
+    fewer than ``vocab_size`` tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -1,5 +1,7 @@
 """The pretraining loop: Muon on the body, AdamW on the rest, warm-up-stable-decay, resumable."""
 
+import contextlib
+import functools
 import json
 import math
 import time
@@ -7,6 +9,7 @@ from pathlib import Path
 
 from scionwood import files
 from scionwood.errors import UserError
+from scionwood.models import machine
 from scionwood.pretraining.settings import Pretraining, Schedule
 from scionwood.pretraining.streams import Rows, scaled
 
@@ -120,14 +123,81 @@ def all_rows(recipe: Pretraining, folder: Path) -> list[Rows]:
     return [Rows(folder / "streams", scaled(mix), row, n * (s.step_tokens // row), seed) for mix, row, n, seed in parts if n]
 
 
-def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: int = 0) -> dict:
-    """Train ``model`` on the prepared streams of ``folder``; go on from its checkpoint where there is one.
+def steps_done(folder: Path) -> int:
+    """How many steps the checkpoint of a run holds; 0 where there is none."""
+    from safetensors import safe_open
 
-    Returns what the base card needs: tokens, minutes, the loss over the last steps, passes over each stream.
-    Logs one JSON line a step to ``log.jsonl``. A loss that is not finite stops the run with the step named.
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as f:
+        return json.loads(f.metadata()["progress"])["step"]
+
+
+def cut_log(path: Path, start: int) -> list[float]:
+    """Take out of a log what a killed run did after its last checkpoint (those steps come again); returns the losses that stay."""
+    kept: dict[int, dict] = {}
+    for line in path.read_text("utf-8").split("\n") if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the last line of a killed run may be half a line
+            row = json.loads(line)
+            if row["step"] < start:
+                kept[row["step"]] = row
+    files.write_text(path, "".join(json.dumps(kept[step]) + "\n" for step in sorted(kept)))
+    return [kept[step]["loss"] for step in sorted(kept)]
+
+
+def describe(device) -> str:
+    """The machine as it is used: a GPU that stands idle does not count."""
+    import torch
+
+    if device.type == "cpu" and torch.cuda.is_available():
+        return f"{torch.get_num_threads()} threads of a CPU"
+    return machine.describe()
+
+
+def answer_weights(x, think_end: int, turn_end: int, weight: float):
+    """``weight`` for the tokens of an answer (after ``</think>`` up to its turn end), 1 for all others; same shape as ``x``.
+
+    An answer is a few tokens among many: unweighted, they are too small a part of the gradient to be learnt from early on.
+    """
+    import torch
+
+    places = torch.arange(x.shape[1], device=x.device).expand_as(x)
+    begun = torch.where(x == think_end, places, -1).cummax(1).values
+    ended = torch.where(x == turn_end, places, -1).cummax(1).values
+    ended_before = torch.cat([torch.full_like(ended[:, :1], -1), ended[:, :-1]], 1)  # the turn end itself still belongs to the answer
+    inside = (begun > ended_before) & (x != think_end)
+    return torch.where(inside, weight, 1.0)
+
+
+def row_losses(model, rows: Rows, first: int, count: int, micro_tokens: int, weigh, autocast):
+    """Yield (loss to go back through, loss to log) of each forward pass over ``count`` rows from row ``first`` on.
+
+    The first ones sum to the mean over all tokens of the rows, weighted by ``weigh``, however the rows are cut into passes; the
+    second ones to the plain mean in nats per token.
     """
     import torch
     import torch.nn.functional as F
+
+    ids = torch.stack([torch.from_numpy(rows.row(first + j)) for j in range(count)]).to(next(model.parameters()).device)
+    weights = weigh(ids)[:, 1:]
+    whole, micro = weights.sum(), max(1, micro_tokens // rows.length)
+    for x, w in zip(ids.split(micro), weights.split(micro)):
+        with autocast():
+            hidden = model.model(input_ids=x, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1])
+        losses = F.cross_entropy(logits.float().flatten(0, 1), x[:, 1:].flatten(), reduction="none")
+        yield (losses * w.flatten()).sum() / whole, losses.detach().sum() / weights.numel()
+
+
+def train(model, recipe: Pretraining, folder: Path, report, *, think_end: int = -1, turn_end: int = -1, tokens_before: int = 0) -> dict:
+    """Train ``model`` on the prepared streams of ``folder``; go on from its checkpoint where there is one.
+
+    Returns what the base card needs: tokens, minutes, the loss over the last steps, passes over each stream. The minutes are
+    those of the steps that count: what a killed run did after its last checkpoint is done again and not counted twice. Logs
+    one JSON line a step to ``log.jsonl``. A loss or gradient that is not finite stops the run with the step named.
+    """
+    import torch
 
     s = recipe.schedule
     device = next(model.parameters()).device
@@ -135,41 +205,48 @@ def train(model, recipe: Pretraining, folder: Path, report, *, tokens_before: in
     *stable, decay = all_rows(recipe, folder)
     optimisers = Optimisers(model, s)
     checkpoint = folder / "checkpoint.safetensors"
-    start, seconds = 0, 0.0
+    dtype, why = machine.choose_dtype(recipe.dtype, device)
+    progress = {"step": 0, "seconds": 0.0, "dtype": "fp32" if dtype == torch.float32 else "bf16", "machines": []}
     if checkpoint.exists():
-        progress = load_checkpoint(checkpoint, model, optimisers)
-        start, seconds = progress["step"], progress["seconds"]
-        report(f"going on from step {start} of {steps} (checkpoint of this folder)")
+        # a checkpoint without "dtype" is of a version that always used bf16
+        progress |= {"dtype": "bf16"} | load_checkpoint(checkpoint, model, optimisers)
+        report(f"going on from step {progress['step']} of {steps} (checkpoint of this folder)")
+        why = f"dtype: {progress['dtype']} (as this run began)"
+    report(why)
+    start, seconds = progress["step"], progress["seconds"]
+    if start < steps:
+        progress["machines"] = list(dict.fromkeys([*progress["machines"], describe(device)]))
+    autocast = contextlib.nullcontext if progress["dtype"] == "fp32" else lambda: torch.autocast(device.type, torch.bfloat16)
+    weigh = functools.partial(answer_weights, think_end=think_end, turn_end=turn_end, weight=s.answer_weight)
+    losses = cut_log(folder / "log.jsonl", start)
     model.train()
-    begin, saved, losses = time.perf_counter(), time.perf_counter(), []
-    with open(folder / "log.jsonl", "a", buffering=1) as log:
+    begin = saved = time.perf_counter()
+    with open(folder / "log.jsonl", "a", buffering=1, encoding="utf-8") as log:
         for step in range(start, steps):
-            rows, first, per_step = (decay, steps - decay_steps, s.step_tokens // s.decay_row) if step >= steps - decay_steps \
-                else (stable[0], 0, s.step_tokens // s.row)
-            at = (step - first) * per_step
-            micro = max(1, s.micro_tokens // rows.length)
+            rows, first = (decay, steps - decay_steps) if step >= steps - decay_steps else (stable[0], 0)
+            per_step = s.step_tokens // rows.length
             total = 0.0
-            for i in range(0, per_step, micro):
-                x = torch.stack([torch.from_numpy(rows.row(at + j)) for j in range(i, min(i + micro, per_step))]).to(device)
-                with torch.autocast(device.type, torch.bfloat16):
-                    hidden = model.model(input_ids=x, use_cache=False).last_hidden_state
-                    logits = model.lm_head(hidden[:, :-1])
-                loss = F.cross_entropy(logits.float().flatten(0, 1), x[:, 1:].flatten(), reduction="sum")
-                loss = loss / (per_step * (rows.length - 1))
-                loss.backward()
-                total += loss.item()
-            if not math.isfinite(total):
-                raise UserError(f"pretraining: the loss is {total} at step {step}; lower schedule.muon_lr and schedule.adam_lr")
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            try:
+                for loss, plain in row_losses(model, rows, (step - first) * per_step, per_step, s.micro_tokens, weigh, autocast):
+                    loss.backward()
+                    total += plain.item()
+            except torch.OutOfMemoryError:
+                raise UserError(f"pretraining: too little memory on {device}; lower schedule.micro_tokens = {s.micro_tokens}") from None
+            length = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+            if not math.isfinite(total + length):
+                raise UserError(f"pretraining: the loss is {total} and its gradient {length} at step {step}; lower schedule.muon_lr and "
+                                "schedule.adam_lr, and begin anew with another --out")
             optimisers.step(rate(step, steps, decay_steps, s.warmup_steps))
             losses.append(total)
             now = time.perf_counter()
-            spent = seconds + now - begin
-            log.write(json.dumps({"step": step, "loss": round(total, 4), "seconds": round(spent, 1)}) + "\n")
+            progress |= {"step": step + 1, "seconds": seconds + now - begin}
+            log.write(json.dumps({"step": step, "loss": round(total, 4), "seconds": round(progress["seconds"], 1)}) + "\n")
             report.step(step + 1, steps, total, (step + 1 - start) * s.step_tokens / (now - begin))
             if now - saved > recipe.checkpoint_minutes * 60 or step + 1 == steps:
-                save_checkpoint(checkpoint, model, optimisers, {"step": step + 1, "seconds": spent})
+                save_checkpoint(checkpoint, model, optimisers, progress)
                 saved = now
     model.eval()
-    return {"tokens": steps * s.step_tokens, "steps": steps, "minutes": round((seconds + time.perf_counter() - begin) / 60, 1),
-            "tokens_before": tokens_before, "last_loss": round(sum(losses[-50:]) / max(1, len(losses[-50:])), 4), "passes": [r.epochs() for r in (*stable, decay)]}
+    last = losses[-50:]
+    return {"tokens": steps * s.step_tokens, "steps": steps, "minutes": round(progress["seconds"] / 60, 1), "tokens_before": tokens_before,
+            "last_loss": round(sum(last) / len(last), 4) if last else None, "passes": [r.epochs() for r in (*stable, decay)],
+            "dtype": progress["dtype"], "machine": " and then ".join(progress["machines"]) or describe(device)}

@@ -29,7 +29,8 @@ class Prediction:
     reason: str = ""
 
     def row(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if v is not None and v != ""}
+        # an empty text is an answer too where the task accepts it
+        return {k: v for k, v in asdict(self).items() if v is not None and (v != "" or k == "answer")}
 
 
 def from_text(task: Task, case: Case, text: str, **kw) -> Prediction:

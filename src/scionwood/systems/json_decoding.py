@@ -15,6 +15,7 @@ from typing import Sequence
 import numpy as np
 
 from scionwood.errors import UserError
+from scionwood.models import decoder
 from scionwood.models.prompts import Renderer, check_length
 from scionwood.systems.base import ERROR, INVALID, Prediction, System, from_text
 from scionwood.systems.label_scoring import Branches
@@ -146,8 +147,8 @@ class Context:
         import torch
 
         with torch.no_grad(), self.autocast():
-            batch = torch.tensor([ids], device=self.device)
-            out = self.model(input_ids=batch, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            hidden = decoder.embed(self.model, torch.tensor([ids], device=self.device))  # in float32, as in training
+            out = self.model(inputs_embeds=hidden, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.ids += ids
         return out.logits[0, -1].float()
 

@@ -13,6 +13,7 @@ from typing import Sequence
 
 import numpy as np
 
+from scionwood.errors import UserError
 from scionwood.models import decoder
 from scionwood.models.prompts import Renderer, check_length
 from scionwood.models.trees import TokenTree, lay_out, to_tensors
@@ -29,11 +30,17 @@ class Branches:
         self.next: dict[tuple[int, ...], list[int]] = {}
         self.leaf: dict[tuple[int, ...], str] = {}
         for text, ids in answers:
+            if (same := self.leaf.get(tuple(ids), text)) != text:
+                raise UserError(f"the answers {same!r} and {text!r} are the same tokens; the task's constraint must tell them apart")
             self.leaf[tuple(ids)] = text
             for k, token in enumerate(ids):
                 options = self.next.setdefault(tuple(ids[:k]), [])
                 if token not in options:
                     options.append(token)
+        for ids, text in self.leaf.items():
+            if ids in self.next:
+                raise UserError(f"the answer {text!r} is the beginning of another one, and this base's chat template writes nothing after an "
+                                "answer that could tell them apart; use a base whose template ends its turns")
 
     def prefixes(self) -> list[tuple[int, ...]]:
         """The token prefixes after which there is more than one way to go on."""
@@ -126,13 +133,15 @@ class LabelScorer(System):
         last = torch.tensor([int(p[-1]) for p in row.paths], device=self.device)
         with torch.no_grad(), self.autocast():
             hidden = decoder.run_layers(self.model, decoder.embed(self.model, ids), positions, mask)
-            logits = torch.cat([decoder.logits_at(self.model, hidden, part) for part in last.split(256)])
+        # Only the options' logits, in float32: in bf16 two likely answers often have the same logit, and the first would win.
+        states = decoder.states_at(self.model, hidden, last)
+        head = decoder.parts(self.model)[1].weight
         result, k = [], 0
         for branches, by_prefix in group:
             log_probs = {}
             for prefix in by_prefix:
                 options = branches.next[prefix]
-                values = logits[k, options].log_softmax(-1).tolist()
+                values = (head[options].float() @ states[k]).log_softmax(-1).tolist()
                 log_probs[prefix] = dict(zip(options, values))
                 k += 1
             result.append(log_probs)

@@ -101,6 +101,8 @@ class TfidfLogistic(_Tfidf):
         return model(best).fit(x, y), None
 
     def answer(self, case: Case) -> tuple[str, float | None]:
+        if case.job not in self.models:
+            return "", None  # as the majority rival answers a job without training cases
         model, constant = self.models[case.job]
         if model is None:
             return constant, 1.0
@@ -117,6 +119,8 @@ class NearestNeighbour(_Tfidf):
         return x, y
 
     def answer(self, case: Case) -> tuple[str, float | None]:
+        if case.job not in self.models:
+            return "", None
         x, y = self.models[case.job]
         similarity = (x @ self.features(case.job, [case]).T).toarray()[:, 0]
         i = int(similarity.argmax())

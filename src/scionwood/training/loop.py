@@ -60,23 +60,28 @@ def learning_rate(step: int, steps: int, t: Train) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
+def batch_size(plan: Plan) -> int:
+    """Examples of one step: ``train.batch``, or all of them where there are fewer."""
+    return min(plan.train.batch, len(plan.examples.items))
+
+
 def step_examples(plan: Plan, step: int) -> list[int]:
     """Which examples make up a step. Epochs follow one another in one stream; the last batch of an epoch is not dropped."""
-    n, b = len(plan.examples.items), plan.train.batch
+    n, b = len(plan.examples.items), batch_size(plan)
     out: list[int] = []
     at = step * b
-    while len(out) < min(b, n):
+    while len(out) < b:
         epoch, offset = divmod(at + len(out), n)
         order = shuffle(n, plan.seed, epoch)
         out.extend(int(i) for i in order[offset : offset + b - len(out)])
-    return out[:b]
+    return out
 
 
 def count_steps(plan: Plan) -> int:
     """How many optimiser steps a plan takes."""
     if plan.train.steps:
         return plan.train.steps
-    return max(1, math.ceil(plan.train.epochs * len(plan.examples.items) / plan.train.batch))
+    return max(1, math.ceil(plan.train.epochs * len(plan.examples.items) / batch_size(plan)))
 
 
 def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device, autocast, trunk=None, first: int = 0):
@@ -122,6 +127,8 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     import torch
 
     t = plan.train
+    if not plan.examples.items:
+        raise UserError("training: there is no case to train on; look at what the task's gate and the teacher leave over")
     first = frozen_layers(base, plan.adapter)
     autocast = autocast_for(device, dtype)
     model = add_adapter(base, plan.adapter, plan.seed)
@@ -130,14 +137,15 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     steps = count_steps(plan)
     trunk = None
     # a cached trunk is read again only from the second pass on; for less than one epoch it would be work for nothing
-    if first and t.cache_trunk and plan.shared and steps * t.batch > len(plan.examples.items):
+    if first and t.cache_trunk and plan.shared and steps * batch_size(plan) > len(plan.examples.items):
         key = trunk_key(plan.base_hash, first, str(dtype), plan.examples)
         trunk = build_trunk(model, plan.examples, first, plan.cache, key, device, autocast)
 
+    restore_adapter(plan.folder / "best")
     state = Checkpoint(plan.folder / "checkpoint.safetensors")
     progress = state.load(weights, optimiser) or {"step": 0, "seconds": 0.0, "tokens": 0, "best": None, "best_step": 0, "bad_looks": 0}
     log = JsonLines(plan.folder / "log.jsonl", progress["step"])
-    look_every = max(1, round(t.dev_every * len(plan.examples.items) / t.batch))
+    look_every = max(1, round(t.dev_every * len(plan.examples.items) / batch_size(plan)))
     context = {"device": device, "autocast": autocast, "trunk": trunk, "first": first}
     began, saved, earlier = time.perf_counter(), time.perf_counter(), progress["seconds"]
 
@@ -145,8 +153,8 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
         for m in (log, *monitors):
             m(event)
 
-    stopped = False
-    for step in range(progress["step"], steps):
+    stopped = bool(t.patience) and progress["bad_looks"] >= t.patience  # killed after its last look: it must not go on
+    for step in range(progress["step"], progress["step"] if stopped else steps):
         torch.manual_seed(hash((plan.seed, step)) & 0x7FFFFFFF)  # dropout: the same on resume
         model.train()
         chosen = step_examples(plan, step)
@@ -189,6 +197,7 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
             saved = time.perf_counter()
         if stopped:
             break
+    log.file.close()
     model.eval()
     if not plan.dev:
         save_adapter(model, plan.folder / "best")
@@ -202,15 +211,26 @@ def save_adapter(model, folder: Path) -> None:
     """Write the adapter in PEFT format so that the folder is whole or not there."""
     import shutil
 
-    part = folder.with_name(f".{folder.name}.part")
+    part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old.part")
     shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part, safe_serialization=True)
+    # "auto" would ask the hub whether the base's embeddings were resized
+    model.save_pretrained(part, safe_serialization=True, save_embedding_layers=False)
     (part / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is the run's README
-    old = folder.with_name(f".{folder.name}.old.part")
     if folder.exists():
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_adapter(folder: Path) -> None:
+    """Clear up what a kill in ``save_adapter`` left; between its two renames the adapter had no name: it gets it back."""
+    import shutil
+
+    part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old.part")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for rest in (part, old):
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 class Checkpoint:
@@ -227,14 +247,14 @@ class Checkpoint:
 
     def load(self, weights: dict, optimiser) -> dict | None:
         import torch
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         if not self.path.exists():
             return None
-        with safe_open(self.path, "pt") as f:
-            progress = json.loads(f.metadata()["progress"])
-            state: dict[int, dict] = {}
-            with torch.no_grad():
+        state: dict[int, dict] = {}
+        try:
+            with safe_open(self.path, "pt") as f, torch.no_grad():
+                progress = json.loads(f.metadata()["progress"])
                 for key in f.keys():
                     kind, rest = key.split(".", 1)
                     if kind == "w":
@@ -242,5 +262,7 @@ class Checkpoint:
                     else:
                         i, name = rest.split(".", 1)
                         state.setdefault(int(i), {})[name] = f.get_tensor(key)
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as e:
+            raise UserError(f"{self.path}: not a checkpoint of this training ({e}); remove it to train from the beginning") from None
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         return progress

@@ -30,10 +30,13 @@ def distillation(student, teacher, labels, temperature: float, weight: float, di
     """``(1 - weight) * CE + weight * T^2 * KL(teacher || student)``, summed over positions, over ``divisor``.
 
     ``student`` and ``teacher`` are logits of shape (positions, vocabulary). The T^2 keeps the gradient's size independent of
-    the temperature (Hinton, Vinyals and Dean, 2015).
+    the temperature (Hinton, Vinyals and Dean, 2015). Rows that only one of two models of the same tokenizer has beyond its
+    tokens (Qwen pads some vocabularies) take no part in the KL.
     """
     import torch.nn.functional as F
 
     hard = F.cross_entropy(student, labels, reduction="sum")
-    soft = F.kl_div(F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1), log_target=True, reduction="sum")
+    size = min(student.shape[-1], teacher.shape[-1])
+    log_p, log_q = (F.log_softmax(logits[:, :size] / temperature, -1) for logits in (student, teacher))
+    soft = F.kl_div(log_p, log_q, log_target=True, reduction="sum")
     return ((1 - weight) * hard + weight * temperature**2 * soft) / divisor

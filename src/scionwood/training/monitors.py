@@ -8,16 +8,20 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from scionwood import files
+
 Monitor = Callable[[dict], None]
 
 
 def peak_memory_mb() -> float:
-    """The highest resident memory of this process so far, in MB (on CUDA: of the device)."""
+    """The highest resident memory of this process so far, in MB (on CUDA: of the device); 0 where the system does not say."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e6
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
@@ -35,7 +39,7 @@ class JsonLines:
                         kept.append(line)
                 except ValueError:
                     continue  # a line torn by a kill
-        path.write_text("".join(k + "\n" for k in kept), "utf-8")
+        files.write_text(path, "".join(k + "\n" for k in kept))
         self.file = open(path, "a", buffering=1, encoding="utf-8")
 
     def __call__(self, event: dict) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from scionwood.settings import Settings
 
@@ -29,3 +29,12 @@ class Train(Settings):
     dev_every: float = Field(1.0, gt=0, description="epochs between two looks at the dev split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without a better dev metric")
     checkpoint_seconds: float = Field(60, ge=0, description="seconds between two checkpoints; a killed run goes on from the last")
+
+    @field_validator("seeds")
+    @classmethod
+    def _usable(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or not all(0 <= s < 1 << 32 for s in seeds):
+            raise ValueError("at least one seed is needed, each from 0 to 4294967295")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("the same seed twice would count one adapter twice")
+        return seeds

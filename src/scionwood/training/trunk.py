@@ -7,13 +7,16 @@ number format and token tree.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 
+from scionwood.errors import UserError
 from scionwood.models import decoder
 from scionwood.models.trees import lay_out, to_tensors
 from scionwood.training.examples import Examples, micro_batches
@@ -32,7 +35,8 @@ def trunk_key(base_hash: str, layers: int, dtype: str, examples: Examples) -> st
 def build_trunk(model, examples: Examples, layers: int, folder: Path, key: str, device, autocast):
     """Return a memory map (nodes, hidden) of the activations that enter layer ``layers``; computed where it is not there.
 
-    A half-written file is never taken for a whole one: it gets its name only when it is complete.
+    A half-written file is never taken for a whole one: it gets its name only when it is complete. ``folder`` keeps one trunk:
+    another one is of data, a base or settings that have changed since. Raises UserError where the disk has no room for it.
     """
     import torch
 
@@ -40,6 +44,14 @@ def build_trunk(model, examples: Examples, layers: int, folder: Path, key: str, 
     hidden = decoder.parts(model)[0].config.hidden_size
     path, shape = folder / f"{key}.f32", (len(examples.tree), hidden)
     if not path.exists():
+        for old in folder.glob("*.f32"):
+            with contextlib.suppress(PermissionError):  # Windows: still mapped by this process
+                old.unlink()
+        # a full disk would kill the process with a signal once the mapped pages are written
+        needed, free = 4 * shape[0] * shape[1], shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(f"{folder}: the cached trunk needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room or "
+                            "set train.cache_trunk = false")
         part = path.with_suffix(f".{os.getpid()}.part")
         out = np.memmap(part, dtype=np.float32, mode="w+", shape=shape)
         done = np.zeros(len(examples.tree), dtype=bool)
