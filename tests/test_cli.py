@@ -94,3 +94,28 @@ def test_misuse_shows_the_usage(arguments, monkeypatch, capsys):
     told = capsys.readouterr()
     assert stopped.value.code == 2 and told.out == ""
     assert told.err.startswith("Usage: ") and "Traceback" not in told.err
+
+
+def ends_with(error, monkeypatch, capsys) -> tuple[int, str]:
+    import scionwood.doctor
+
+    def checks():
+        raise error
+
+    monkeypatch.setattr(scionwood.doctor, "checks", checks)
+    monkeypatch.setattr(sys, "argv", ["scion", "doctor"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return stopped.value.code, capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
+    assert ends_with(KeyboardInterrupt(), monkeypatch, capsys) == (130, "scion: stopped; the same command goes on where it was\n")
+
+
+@pytest.mark.parametrize("error, told", [
+    (PermissionError(13, "Permission denied", "/x/y"), "scion: /x/y: Permission denied; check its permissions\n"),
+    (OSError(28, "No space left on device"), "scion: a file: No space left on device; make room and run it again\n"),
+])
+def test_what_the_system_refuses_is_one_line(error, told, monkeypatch, capsys):
+    assert ends_with(error, monkeypatch, capsys) == (2, told)

@@ -123,3 +123,67 @@ def test_an_adapter_is_loaded_from_safetensors_alone(saved, tmp_path):
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(UserError, match="no adapter_model.safetensors; name a folder in PEFT format"):
         load_adapter(load_model(str(saved), CPU, torch.float32), tmp_path / "adapter")
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 of its weights are not in .*, first 'model.layers.0.mlp.up_proj.weight'"):
+        load_model(str(folder), CPU, torch.float32)
+
+
+def test_torn_weights_are_one_line(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="its weights cannot be read .*; fetch or save"):
+        load_model(str(folder), CPU, torch.float32)
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p.write_text("{}"), lambda p: p.write_text("torn {"), lambda p: p.unlink()], ids=["empty", "torn", "gone"])
+def test_a_bad_tokenizer_is_one_line(spoil, folder):
+    spoil(folder / "tokenizer.json")
+    with pytest.raises(UserError, match="its tokenizer cannot be read") as e:
+        load_tokenizer(str(folder))
+    assert "\n" not in str(e.value)
+
+
+def test_no_memory_on_the_device_is_one_line(saved, monkeypatch):
+    def full(self, *args, **kw):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(UserError, match="does not fit the memory of cpu; choose a smaller base"):
+        load_model(str(saved), CPU, torch.float32)
+
+
+def test_an_adapter_names_its_base_as_it_was_named(saved, tmp_path, monkeypatch):
+    """Not the folder of the download; and saving it asks nothing of the hub."""
+    import peft.utils.save_and_load as peft_saving
+
+    from scionwood.models import loading
+    from scionwood.training.loop import save_adapter
+
+    monkeypatch.setattr(loading, "folder_of", lambda base: saved)
+    model = add_adapter(load_model("Some/Model", CPU, torch.float32), Adapter(rank=2), seed=0)
+    asked = []
+    monkeypatch.setattr(peft_saving, "check_file_exists_on_hf_hub", lambda *args, **kw: asked.append(args))
+    save_adapter(model, tmp_path / "best")
+    assert json.loads((tmp_path / "best" / "adapter_config.json").read_text())["base_model_name_or_path"] == "Some/Model"
+    assert not asked
+
+
+def test_a_torn_adapter_and_one_of_another_base_are_one_line(saved, tmp_path):
+    add_adapter(tiny_model(layers=1), Adapter(rank=2), seed=0).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(good[:300])
+    with pytest.raises(UserError, match="the adapter cannot be put on this base"):
+        load_adapter(tiny_model(layers=1), tmp_path)
+    path.write_bytes(good)
+    config = tiny_model(layers=1).config
+    config.intermediate_size = 96
+    with pytest.raises(UserError, match="the adapter cannot be put on this base"):
+        load_adapter(type(tiny_model(layers=1))(config), tmp_path)

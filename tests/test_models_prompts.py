@@ -120,3 +120,14 @@ def test_a_case_that_is_too_long_is_named():
     check_length("a", Rendered([1, 2], [3]), 3)
     with pytest.raises(UserError, match="case a: 3 tokens, more than max_length = 2; raise train.max_length or shorten the case"):
         check_length("a", Rendered([1, 2], [3]), 2)
+
+
+def test_a_template_that_refuses_a_role_is_one_line():
+    from transformers import AutoTokenizer
+
+    from scionwood.models.loading import embedded_folder
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system messages') }}{% endif %}x"
+    with pytest.raises(UserError, match="refuses messages of system, user .no system messages.; use another base"):
+        Renderer(tokenizer).render([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from scionwood.errors import UserError
 from scionwood.recipe import Recipe, read_recipe
@@ -34,7 +34,15 @@ def test_the_published_configuration():
         (GOOD | {"adapter": {"targets": ["lm_head"]}}, "adapter.targets.0 = 'lm_head'"),
         (GOOD | {"teacher": {"kind": "endpoint"}}, "kind = 'endpoint' needs a table [teacher.endpoint]"),
         ({"name": "x"}, "key 'task' is missing"),
+        (GOOD | {"train": {"\n": 1, "学习": 2}}, "unknown key 'train.\\n'"),
         (GOOD | {"name": "../x"}, "name = '../x'"),
+        (GOOD | {"teacher": {"kind": "endpoint", "endpoint": {"base_url": "http://127.0.0.1:1/v1", "modle": "m"}}},
+         "unknown key 'teacher.endpoint.modle'; did you mean 'model'?"),
+        (GOOD | {"train": {"seeds": []}}, "train.seeds = []: at least one seed"),
+        (GOOD | {"train": {"seeds": [0, -1]}}, "train.seeds = [0, -1]: at least one seed is needed, each from 0"),
+        (GOOD | {"train": {"seeds": [1, 1]}}, "the same seed twice"),
+        (GOOD | {"train": {"epochs": float("inf")}}, "train.epochs = inf: "),
+        (GOOD | {"adapter": {"targets": []}}, "adapter.targets = []: name at least one matrix"),
     ],
 )
 def test_mistakes_are_one_line_with_the_mend(data, message):
@@ -46,6 +54,12 @@ def test_mistakes_are_one_line_with_the_mend(data, message):
 def test_set_overrides_in_order_and_reads_json():
     got = apply_sets({"train": {"lr": 1}}, ["train.lr=0.5", "train.seeds=[0,1]", "base=some/where", "train.lr=2e-3"])
     assert got == {"train": {"lr": 2e-3, "seeds": [0, 1]}, "base": "some/where"}
+
+
+def test_a_date_in_a_recipe_is_refused_in_one_line(tmp_path):
+    (tmp_path / "r.toml").write_text('name = 2026-01-02\ntask = "x"\n')
+    with pytest.raises(UserError, match="r.toml: name = .*valid string"):
+        read_recipe(tmp_path / "r.toml")
 
 
 @pytest.mark.parametrize("item", ["train.lr", "=3", "name.deep=1"])
@@ -69,6 +83,7 @@ def test_broken_files_are_named(tmp_path):
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=8)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["name", "task", "base", "train", "adapter", "teacher", "x"]), json_values))
 def test_arbitrary_tables_are_accepted_or_refused_in_one_line(data):
     try:

@@ -101,6 +101,15 @@ def test_bf16_by_autocast(qwen, renderer):
         assert prediction.status == OK
 
 
+def test_the_residual_stream_is_float32_over_bf16_weights(renderer):
+    """As in training and label scoring: the same adapter must not see another model here."""
+    model, seen = tiny_model(layers=2).to(torch.bfloat16), set()
+    for layer in model.model.layers:
+        layer.register_forward_pre_hook(lambda module, args, kwargs: seen.add(args[0].dtype), with_kwargs=True)
+    JsonDecoder("tiny", "base", model, renderer, Ask(None), lambda: torch.autocast("cpu", torch.bfloat16), max_new_tokens=2).predict(asked("hello"))
+    assert seen == {torch.float32}
+
+
 def test_a_number_may_end_where_it_could_go_on(qwen, renderer, tokenizer):
     """After 1 both the turn end and 10, 11, 12 are legal: the model decides, and the end is no part of the text."""
     system = decoder(qwen, renderer, JsonSchema({"type": "integer", "minimum": 1, "maximum": 12}))

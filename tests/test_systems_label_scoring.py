@@ -136,3 +136,29 @@ def test_only_choices_can_be_scored(renderer):
 def test_a_case_that_is_too_long_is_named(renderer):
     with pytest.raises(UserError, match="case c0: .* more than max_length = 20"):
         scorer(tiny_model(layers=1), renderer, CHOICES["json"], max_length=20).predict(asked())
+
+
+def test_bf16_does_not_make_likely_answers_equal(renderer):
+    """In bf16 neighbouring logits fall together; the decision would then be the order of the choices."""
+    base, texts = tiny_model(layers=2), tuple("abcdefghijklmnopqrstuvwxyz0123456789")
+    base.lm_head.weight.mul_(8)  # tied: logits of some tens, as trained bases have them, so that bf16 steps are 0.125 wide
+    base = base.to(torch.bfloat16)
+    autocast = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
+    cases = asked()
+    got = LabelScorer("tiny", "base", base, renderer, Ask(Choices(texts)), autocast).scores(cases)
+    again = LabelScorer("tiny", "base", base, renderer, Ask(Choices(texts[::-1])), autocast).scores(cases)
+    assert [g[0] for g in got] == [a[0] for a in again], "the order of the choices decides"
+    for _, _, probabilities, _ in got:
+        assert len(set(probabilities.values())) == len(texts), "ties"
+
+
+@pytest.mark.parametrize("answers, message", [
+    ([("plan", [1, 2]), ("plan ", [1, 2])], "'plan' and 'plan ' are the same tokens"),
+    ([("plan", [1, 2]), ("planet", [1, 2, 3])], "'plan' is the beginning of another one"),
+    ([("planet", [1, 2, 3]), ("plan", [1, 2])], "'plan' is the beginning of another one"),
+])
+def test_answers_that_cannot_be_told_apart_are_an_error(answers, message):
+    from scionwood.systems.label_scoring import Branches
+
+    with pytest.raises(UserError, match=message):
+        Branches(answers)

@@ -69,8 +69,8 @@ def check(data: dict, schema: type[S], where: str) -> S:
     try:
         return schema.model_validate(data)
     except ValidationError as e:
-        first = e.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
+        first = min(e.errors(), key=lambda error: error["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+        key = repr(".".join(str(p) for p in first["loc"]))[1:-1]  # a key may hold a line break: it is shown as \n
         if first["type"] == "extra_forbidden":
             *table, last = first["loc"]
             known = _known_keys(schema, tuple(table))
