@@ -286,6 +286,11 @@ class Flow:
         answers = evaluate(self.local_teacher(), self.task, cases)
         return {p.case: {"case": p.case, "text": p.text, "status": p.status, "reason": p.reason} for p in answers}
 
+    def control_training(self):
+        """The control's training: the recipe's own, shortened to ``evidence.control_share`` of it."""
+        train, share = self.recipe.train, self.recipe.evidence.control_share
+        return train.model_copy(update={"epochs": train.epochs * share, "steps": train.steps and max(1, round(train.steps * share))})
+
     def training_rows(self, shuffled: bool) -> list[tuple[str, list[dict], str]]:
         """``(case id, messages, answer)`` of every taught case; for the control, answers are dealt out anew within each job."""
         import random
@@ -316,12 +321,13 @@ class Flow:
         shuffled = name == SHUFFLED
 
         rows = self.training_rows(shuffled)
+        settings = self.control_training() if shuffled else self.recipe.train
 
         def work():
             r = self.recipe
             examples = build(self.renderer, rows, r.train.max_length)
             device, dtype = self.machine
-            plan = Plan(examples, r.adapter, r.train, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
+            plan = Plan(examples, r.adapter, settings, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
                         dev=None if shuffled else self.dev_metric())
             if r.teacher.logits and not shuffled:  # a teacher would tell the control the true answers
                 plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
@@ -343,7 +349,7 @@ class Flow:
 
         inputs = {"rows": files.text_hash(rows), "data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
                   "adapter": self.recipe.adapter.model_dump(mode="json"), "seed": seed, "shuffled": shuffled,
-                  "train": self.recipe.train.model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
+                  "train": (self.control_training() if shuffled else self.recipe.train).model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
                   "teacher": [self.recipe.teacher.model_dump(mode="json"), self.teacher_hash] if self.recipe.teacher.logits else None}
         self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
 

@@ -18,6 +18,7 @@ class Evidence(Settings):
 
     decoder: Literal["labels", "json"] = Field("labels", description="labels: score the legal answers; json: write JSON under a schema")
     shuffled_control: bool = Field(True, description="train once more on shuffled labels: this must fall to chance")
+    control_share: float = Field(1.0, gt=0, le=1, description="how much of the recipe's training the control gets")
     near_duplicate: float = Field(0.8, gt=0, le=1, description="similarity from which two texts of different splits are a leak")
     measure_teacher: bool = Field(False, description="ask the teacher the test cases too")
 

@@ -75,7 +75,7 @@ The weights are offered under {facts['licence']}; the texts keep the licences ab
 
 Muon on the 2-D weights of the body (learning rate {schedule['muon_lr']}), AdamW on embeddings and norms ({schedule['adam_lr']}), warm-up of
 {schedule['warmup_steps']} steps, stable, linear decay over the last {schedule['decay']:.0%} of the tokens with a mix of its own, {schedule['step_tokens']:,} tokens a step,
-rows of {schedule['row']} and then {schedule['decay_row']} tokens, {_dtype(facts)}.{_weight(schedule)}{_last_loss(facts)}
+rows of {schedule['row']} and then {schedule['decay_row']} tokens, {_dtype(facts)}.{_weight(schedule)}{_last_loss(facts)}{''.join(" " + note for note in facts.get("notes", []))}
 
 The tokenizer is a byte-level BPE with the pre-tokenizer of Qwen2; `㈎` (U+320E) is one token that training never shows.
 """
