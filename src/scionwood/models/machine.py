@@ -32,7 +32,8 @@ def limit_threads() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS")
     threads = min(int(wanted), cores) if wanted and wanted.isdigit() and int(wanted) > 0 else cores
-    torch.set_num_threads(threads)
+    if torch.get_num_threads() != threads:  # setting it again is no use, and torch does not always survive it after a fork
+        torch.set_num_threads(threads)
     return f"threads: {threads} ({'OMP_NUM_THREADS' if wanted else 'cores'})"
 
 
