@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a forked child of a process with OpenMP threads waits for ever
+os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # transformers' loading threads race for torch's thread pool in a forked child
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
