@@ -86,9 +86,10 @@ def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def group_paths(paths: list[np.ndarray]) -> list[list[int]]:
-    """Put neighbouring paths together as long as they keep at least half of the stem that the group has so far.
+    """Put neighbouring paths together while they keep most of the stem: half of a single path's, four fifths of a group's.
 
-    Any grouping gives the same result; this one keeps stems long and the padding small.
+    Any grouping gives the same result; this one keeps stems long and the padding small. The stricter rule for groups keeps
+    the many answers of one prompt apart from those of the next: else each would carry its prompt's tokens along.
     """
     order = sorted(range(len(paths)), key=lambda i: paths[i].tolist())
     groups: list[list[int]] = []
@@ -96,7 +97,7 @@ def group_paths(paths: list[np.ndarray]) -> list[list[int]]:
     for i in order:
         if groups:
             shared = min(stem, common_prefix(paths[groups[-1][0]], paths[i]))
-            if 2 * shared >= stem and shared:
+            if shared and shared >= stem * (0.5 if len(groups[-1]) == 1 else 0.8):
                 groups[-1].append(i)
                 stem = shared
                 continue
