@@ -144,3 +144,10 @@ def test_an_adapter_alone_and_without_sources_enough():
     figures = compute(TASK, CASES[:8], [system("adapter", "adapter", answers(CASES[:8], lambda i: i % 2))])
     card = render_card(figures, make_context(seeds=(0,)) | {"logs": {}, "training": {}})
     assert "compared with nothing" in opening(card) and "No control was run" in card and "No interval could be given for" in card
+
+
+def test_a_control_with_less_training_is_said_to_have_had_less():
+    from scionwood.evidence.told_details import shorter
+
+    assert "trained for 34% of the adapter's steps" in shorter({"recipe": {"evidence": {"control_share": 0.34}}})
+    assert shorter({"recipe": {"evidence": {"control_share": 1.0}}}) == shorter({"recipe": {}}) == ""

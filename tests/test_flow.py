@@ -1,13 +1,13 @@
 """A whole run: stages, skipping, resuming after kill -9 at any point, verifying."""
 
 import os
-import signal
 
 import pytest
 
 from scionwood import files
 from scionwood.errors import UserError
 from scionwood.evidence.verify import verify
+from killing import run_killed_after
 from tiny_flow import make_base, make_flow, recipe
 
 
@@ -73,32 +73,6 @@ def test_a_changed_output_is_made_again(done, base, tmp_path, monkeypatch):
     assert result(folder) == result(done)
 
 
-def run_killed_after(replaces: int, base, folder) -> bool:
-    """Run in a forked child that kills itself with SIGKILL after so many atomic writes; returns whether it finished."""
-    child = os.fork()
-    if child == 0:
-        try:
-            real, count = os.replace, [0]
-
-            def replace(*args):
-                real(*args)
-                count[0] += 1
-                if count[0] == replaces:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            os.replace = replace
-            make_flow(recipe(base), folder).all()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed by itself"
-    return os.WIFEXITED(status)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("first, more", [(1, 1), (4, 3)])
 def test_killed_again_and_again_it_ends_in_the_same_result(done, base, tmp_path, first, more):
@@ -107,7 +81,7 @@ def test_killed_again_and_again_it_ends_in_the_same_result(done, base, tmp_path,
     The second life lasts a little longer than the first, and so on; so kills fall on every stage and between training steps.
     """
     folder, writes, kills = tmp_path / "killed", first, 0
-    while not run_killed_after(writes, base, folder):
+    while not run_killed_after(writes, lambda: make_flow(recipe(base), folder).all()):
         writes, kills = writes + more, kills + 1
         assert kills < 60
     assert kills >= 3

@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import signal
 
 import pytest
 from hypothesis import given, strategies as st
 
+from killing import run_killed_after
 from scionwood import files
 from scionwood.errors import UserError
 from scionwood.pretraining import measure, run, train
@@ -106,38 +106,12 @@ def test_a_finished_run_is_only_measured_again(done, corpus, tmp_path):
     assert files.file_hash(copy / "log.jsonl") == files.file_hash(out / "log.jsonl")
 
 
-def run_killed_after(replaces: int, corpus, out) -> bool:
-    """Run in a forked child that kills itself with SIGKILL after so many atomic writes; returns whether it finished."""
-    child = os.fork()
-    if child == 0:
-        try:
-            real, count = os.replace, [0]
-
-            def replace(*args):
-                real(*args)
-                count[0] += 1
-                if count[0] == replaces:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            os.replace = replace
-            work(corpus, out)
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed by itself"
-    return os.WIFEXITED(status)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("first, more", [(1, 1), (2, 3)])
 def test_killed_again_and_again_it_ends_in_the_same_base(done, corpus, tmp_path, first, more):
     """Kills fall between the files of the tokenizer, between streams, between steps, between the files of the finished base."""
     out, writes, kills = tmp_path / "killed", first, 0
-    while not run_killed_after(writes, corpus, out):
+    while not run_killed_after(writes, lambda: work(corpus, out)):
         writes, kills = writes + more, kills + 1
         assert kills < 40
         if (out / "log.jsonl").exists() and kills % 2:

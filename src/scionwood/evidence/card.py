@@ -31,7 +31,7 @@ def render_card(figures: Figures, context: Context) -> str:
 def sections(figures: Figures, context: Context) -> list[Section]:
     """All that follows the verdict, for the card and the report alike."""
     told = [metrics(figures), systems(figures, context), comparisons(figures), slices(figures), mistakes(figures),
-            failures(figures), controls(figures), training(figures, context), data(context), use(figures, context),
+            failures(figures), controls(figures, context), training(figures, context), data(context), use(figures, context),
             reproduce(context), limits(figures, context)]
     return [s for s in told if s.blocks]
 

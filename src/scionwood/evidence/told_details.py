@@ -96,7 +96,17 @@ def failures(figures: Figures) -> Section:
         Table("Status of every case, and latency percentiles in milliseconds", columns, rows)])
 
 
-def controls(figures: Figures) -> Section:
+SHORTER = """\
+It was trained for {share} of the adapter's steps: a leak that shows only after longer training would not have been seen."""
+
+
+def shorter(context: dict[str, Any]) -> str:
+    """Said where the control was trained for less than the adapter; nothing where it got as much."""
+    share = context["recipe"].get("evidence", {}).get("control_share", 1)
+    return f" {SHORTER.format(share=f'{share:.0%}')}" if share < 1 else ""
+
+
+def controls(figures: Figures, context: dict[str, Any]) -> Section:
     """What the broken variants scored beside chance."""
     if not figures["controls"]:
         return Section("Controls", ["No control was run: nothing here shows that the evaluation itself does not leak."])
@@ -110,7 +120,7 @@ def controls(figures: Figures) -> Section:
         verdicts.append(f"{code(c['system'])}: **{c['verdict'] or 'cannot tell'}**")
     rule = "McNemar over the jobs" if jobs else "the paired bootstrap of the primary metric"
     return Section("Controls", [
-        CONTROLS.format(verdicts=listed(verdicts), rule=rule) + (f" {BESIDE}" if jobs else ""),
+        CONTROLS.format(verdicts=listed(verdicts), rule=rule) + shorter(context) + (f" {BESIDE}" if jobs else ""),
         Table(f"Controls on {code(figures['primary'])}",
               [*words("control", "chance is"), *numbers("control's value", "chance", "difference", "p"),
                *words("verdict of the control")], primary),
