@@ -1,6 +1,7 @@
 """Labelled documents as conversations: each reader's form, and nothing raised by what has another."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -74,17 +75,35 @@ def test_what_has_two_right_answers_is_not_asked():
     assert asked == []  # both are translations of the same sentence
     for n in range(40):
         for user, answer in said("wiki_split", f"X{n} is b and c.\nIn other words: It is b. It is c.\n" * 2):
-            assert '"different"' not in answer
+            assert '"different"' not in answer and '"independent"' not in answer
 
 
 def test_relations_hold():
-    """Whatever is drawn: "same" names the pair, "different" never does."""
+    """Whatever is drawn: "same" names the pair, "independent" never does."""
     for n in range(30):
         pairs = {f"I eat {n}.": f"我吃{n}。", "I sleep.": "我睡。"}
         for turns in said("tatoeba_en_zh", "\n".join(x for pair in pairs.items() for x in pair)):
             if "relation" in turns[1]:
-                first, second = (line.split(": ", 1)[1] for line in turns[0].split("\n"))
-                assert (json.loads(turns[1])["relation"] == "same") == (pairs[first] == second)
+                new, stored = (line.split(": ", 1)[1] for line in turns[0].split("\n"))
+                assert (json.loads(turns[1])["relation"] == "same") == (pairs[stored] == new)
+
+
+def test_arbitrations_follow_the_direction():
+    """e-SNLI says what follows from the first statement; asked the other way round, the same pair says more, and a neutral one is not asked."""
+    seen = Counter()
+    for n in range(60):
+        text = (f"1. {n} dogs run fast.\n2. Dogs run.\nRelation: entailment (the second follows from the first). So.\n"
+                f"1. {n} cats sleep.\n2. Cats bark.\nRelation: contradiction (they contradict each other). No.\n"
+                f"1. {n} birds sing.\n2. Birds of song.\nRelation: neutral (neither). May be.")
+        for *_, user, answer in said("esnli", text):
+            if user.startswith("new: "):
+                new, stored = (line.split(": ", 1)[1] for line in user.split("\n"))
+                seen[(new.lstrip("0123456789 "), stored.lstrip("0123456789 ")), json.loads(answer)["relation"]] += 1
+    assert seen[("Dogs run.", "dogs run fast."), "covered"] == 60 and seen[("dogs run fast.", "Dogs run."), "extends"]
+    assert seen[("Cats bark.", "cats sleep."), "replaces"] == 60 and seen[("cats sleep.", "Cats bark."), "replaces"]
+    assert seen[("Birds of song.", "birds sing."), "extends"] == 60 and not any(pair == ("birds sing.", "Birds of song.") for pair, _ in seen)
+    unrelated = {pair for pair, relation in seen if relation == "independent"}
+    assert unrelated and all(new.split()[0].lower() != stored.split()[0].lower() for new, stored in unrelated)
 
 
 lines = st.sampled_from([*"\n".join(DOCUMENTS.values()).split("\n"), "{}", "[]", "{", '{"text":1,"intent":2}', '{"text":null,"intent":[]}',

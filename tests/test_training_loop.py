@@ -294,7 +294,7 @@ def test_a_trunk_that_does_not_fit_the_disk_is_an_error(eight, tmp_path, monkeyp
 
 def kl(model, teacher, examples) -> float:
     """Mean KL(teacher || model) over the supervised positions."""
-    row, places, _ = row_of(examples, range(len(examples.items)))
+    row, places, *_ = row_of(examples, range(len(examples.items)))
     ids, positions, mask = to_tensors(row, CPU)
     with torch.no_grad():
         theirs, ours = (decoder.logits_at(m, decoder.run_layers(m, decoder.embed(m, ids), positions, mask), torch.from_numpy(places)).log_softmax(-1)
@@ -333,7 +333,7 @@ def test_bf16_weights_train_a_float32_adapter(eight, tmp_path):
     train(tiny_model(layers=2).to(torch.bfloat16), p, CPU, torch.bfloat16)
     assert {w.dtype for w in weights(p).values()} == {torch.float32}
     model = tiny_model(layers=2).to(torch.bfloat16)
-    row, _, _ = row_of(eight, [0, 1])
+    row, *_ = row_of(eight, [0, 1])
     ids, positions, mask = to_tensors(row, CPU)
     with torch.autocast("cpu", torch.bfloat16):
         assert decoder.run_layers(model, decoder.embed(model, ids), positions, mask).dtype == torch.float32

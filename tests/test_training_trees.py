@@ -1,6 +1,7 @@
 """plain == packed == shared prefix == cached trunk, on values and on gradients."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from conftest import tiny_model
 from scionwood.models.adapters import add_adapter, trainable
 from scionwood.models.settings import Adapter
-from scionwood.training.examples import Examples, build, micro_batches, row_of
+from scionwood.training.examples import Examples, answer_weights, build, micro_batches, row_of
 from scionwood.training.loop import Plan, row_loss
 from scionwood.training.settings import Train
 from scionwood.training.trunk import build_trunk, trunk_key
@@ -29,8 +30,8 @@ def plain_loss(model, examples: Examples) -> torch.Tensor:
     for e in examples.items:
         ids = torch.tensor([[examples.tree.tokens[i] for i in e.path]])
         logits = model(input_ids=ids, use_cache=False).logits[0].float()
-        total = total + F.cross_entropy(logits[e.at], torch.from_numpy(e.labels), reduction="sum")
-        count += len(e.labels)
+        total = total + e.weight * F.cross_entropy(logits[e.at], torch.from_numpy(e.labels), reduction="sum")
+        count += e.weight * len(e.labels)
     return total / count
 
 
@@ -54,16 +55,17 @@ def plan_for(examples, tmp_path, recompute=False, **kw) -> Plan:
 
 
 def tree_loss(model, examples, tmp_path, groups, trunk=None, first=0, **kw):
-    divisor = float(sum(len(e.labels) for e in examples.items))
+    divisor = float(sum(e.weight * len(e.labels) for e in examples.items))
     context = {"device": torch.device("cpu"), "autocast": contextlib.nullcontext, "trunk": trunk, "first": first}
     return sum(row_loss(model, plan_for(examples, tmp_path, **kw), g, divisor, **context) for g in groups)
 
 
-@pytest.mark.parametrize("family", ["qwen3", "llama"])
-def test_all_layouts_agree(family, renderer, tmp_path):
-    examples = build(renderer, ROWS, 512)
+@pytest.mark.parametrize("family, balance", [("qwen3", 0.0), ("llama", 0.0), ("qwen3", 0.7)])
+def test_all_layouts_agree(family, balance, renderer, tmp_path):
+    again = ("f", [{"role": "user", "content": "the lamp is on"}], '{"k":"transient"}')  # one answer is more frequent than the others
+    examples = build(renderer, [*ROWS, again], 512, balance)
     model = make(family, last=2)
-    everything = list(range(len(ROWS)))
+    everything = list(range(len(examples.items)))
     want = plain_loss(model, examples)
     want_gradient = gradients(model, want)
     trunk = build_trunk(model, examples, 2, tmp_path, trunk_key("x", 2, "fp32", examples), torch.device("cpu"), contextlib.nullcontext)
@@ -83,8 +85,8 @@ def test_all_layouts_agree(family, renderer, tmp_path):
 
 def test_shared_tokens_are_computed_once(renderer):
     examples = build(renderer, ROWS, 512)
-    shared, _, _ = row_of(examples, range(len(ROWS)))
-    packed, _, _ = row_of(examples, range(len(ROWS)), shared=False)
+    shared, *_ = row_of(examples, range(len(ROWS)))
+    packed, *_ = row_of(examples, range(len(ROWS)), shared=False)
     assert len(packed.nodes) == sum(len(e.path) for e in examples.items)
     assert len(shared.nodes) == len(examples.tree) < len(packed.nodes)
 
@@ -121,6 +123,24 @@ def test_chunked_loss_equals_the_whole(renderer, tmp_path, monkeypatch):
     monkeypatch.setattr(losses, "CHUNK", 7)
     parts = gradients(model, tree_loss(model, examples, tmp_path, [range(len(ROWS))]))
     assert (whole - parts).norm() < 1e-5 * whole.norm()
+
+
+def test_rare_answers_weigh_more():
+    assert answer_weights(["a", "a", "a", "b"], 0) == [1, 1, 1, 1]
+    for balance in (0.5, 1.0):
+        *many, one = answer_weights(["a", "a", "a", "b"], balance)
+        assert sum(many) + one == pytest.approx(4) and one / many[0] == pytest.approx(3**balance)
+    assert 3 * many[0] == pytest.approx(one)  # at 1, each answer weighs the same in all
+    assert answer_weights([], 0.5) == []
+
+
+def test_distillation_weighs_cases_too(renderer, tmp_path):
+    examples, teacher = build(renderer, ROWS, 512, 0.0), tiny_model(seed=9)
+    light = Examples(examples.tree, [replace(e, weight=1e-9 if e.id != "d" else 1.0) for e in examples.items])
+    model, kw = make(), {"teacher": teacher, "weight": 0.5}
+    alone = row_loss(model, plan_for(examples, tmp_path, **kw), [3], len(examples.items[3].labels), device=torch.device("cpu"),
+                     autocast=contextlib.nullcontext)
+    assert tree_loss(model, light, tmp_path, [range(len(ROWS))], **kw).item() == pytest.approx(alone.item(), rel=1e-5)
 
 
 def test_distillation_with_weight_zero_is_cross_entropy(renderer, tmp_path):

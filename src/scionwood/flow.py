@@ -325,7 +325,7 @@ class Flow:
 
         def work():
             r = self.recipe
-            examples = build(self.renderer, rows, r.train.max_length)
+            examples = build(self.renderer, rows, r.train.max_length, r.train.balance)
             device, dtype = self.machine
             plan = Plan(examples, r.adapter, settings, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
                         dev=None if shuffled else self.dev_metric())

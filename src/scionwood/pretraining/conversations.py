@@ -58,14 +58,38 @@ def emotions(text: str, rng: random.Random) -> Iterator[Conversation]:
             yield chat("Name the emotion of the comment as JSON.", said, compact({"emotion": label[1:-1]}))
 
 
+def arbitration(stored: str, new: str, relation: str) -> Conversation:
+    """How a new text stands to a stored one: says the same, says less, adds detail, overtakes it, or has no bearing on it."""
+    return chat("How does the new text stand to the stored one? Answer as JSON.", f"new: {new}\nstored: {stored}",
+                compact({"relation": relation}))
+
+
+def nearest(text: str, others: list[str]) -> str:
+    """The text of ``others`` that shares the most words with ``text``: what is unrelated should not be told by its words alone."""
+    words = set(text.lower().split())
+    return max(others, key=lambda other: len(words & set(other.lower().split())))
+
+
+FORWARDS = {"entailment": "covered", "neutral": "extends", "contradiction": "replaces"}  # the second statement is the new one
+BACKWARDS = FORWARDS | {"entailment": "extends"}  # the first is; a neutral pair says nothing of this direction and is left out
+
+
 def inference(text: str, rng: random.Random) -> Iterator[Conversation]:
-    """e-SNLI: two statements, their relation and the reason; asked with the label alone, or label and reason."""
-    for first, second, label, why in re.findall(r"1\. (.*)\n2\. (.*)\nRelation: (\w+) \([^)]*\)\. ?(.*)", text):
-        asked = f"first: {first}\nsecond: {second}"
-        if rng.random() < 0.75:
+    """e-SNLI: two statements, their relation and the reason: asked for the label, label and reason, or as an arbitration."""
+    pairs = re.findall(r"1\. (.*)\n2\. (.*)\nRelation: (\w+) \([^)]*\)\. ?(.*)", text)
+    for first, second, label, why in pairs:
+        asked, kind = f"first: {first}\nsecond: {second}", rng.random()
+        if kind < 0.2:
             yield chat("How does the second note relate to the first? Answer as JSON.", asked, compact({"relation": label}))
-        else:
+        elif kind < 0.35:
             yield chat("How does the second note relate to the first? Say why.", asked, f"{label}: {why}")
+        others = [b for a, b, *_ in pairs if a != first]
+        if others and rng.random() < 0.5:
+            yield arbitration(first, nearest(first, others), "independent")
+        if label in FORWARDS:
+            yield arbitration(first, second, FORWARDS[label])
+        if label in ("entailment", "contradiction") and rng.random() < 0.5:
+            yield arbitration(second, first, BACKWARDS[label])
 
 
 def translations(text: str, rng: random.Random) -> Iterator[Conversation]:
@@ -78,9 +102,8 @@ def translations(text: str, rng: random.Random) -> Iterator[Conversation]:
             yield chat("Translate: Chinese to English, English to Chinese.", a, b)
         else:
             said, other = pairs[rng.randrange(len(pairs))] if way < 0.75 and len(pairs) > 1 else (a, b)
-            same = "same" if other == b or said == a else "different"  # one sentence may have several translations
-            yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {a}\nsecond: {other}",
-                       compact({"relation": same}))
+            same = other == b or said == a  # one sentence may have several translations
+            yield arbitration(a, other, "same" if same else "independent")
     yield from matching_translations(text, rng)
 
 
@@ -91,18 +114,19 @@ def rewordings(text: str, rng: random.Random) -> Iterator[Conversation]:
     less than the whole and the whole says more than it, and the texts of another pair say something else.
     """
     pairs = re.findall(r"(.*)\nIn other words: (.*)", text)
-    for i, (whole, reworded) in enumerate(pairs):
-        if rng.random() < 0.2:
+    for whole, reworded in pairs:
+        if rng.random() < 0.15:
             yield chat("Say it in other words.", whole, reworded)
-            continue
         part = re.split(r"(?<=[a-z)]\.) (?=[A-Z])", reworded)[0]
-        relation = rng.choice(("same", "less", "more", "different")) if part != reworded and len(pairs) > 1 else "same"
-        other = pairs[(i + 1) % len(pairs)][rng.randrange(2)]
-        if relation == "different" and pairs[(i + 1) % len(pairs)][0] == whole:  # the same sentence, split in two ways
-            relation = "same"
-        first, second = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, other)}[relation]
-        yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {first}\nsecond: {second}",
-                   compact({"relation": relation}))
+        others = [b for a, b in pairs if a != whole]  # the same sentence may stand there twice, split in two ways
+        possible = ["same"] + ["less", "more"] * (part != reworded) + ["different"] * bool(others)
+        for relation in rng.sample(possible, min(2, len(possible))):
+            unrelated = nearest(whole, others) if others else ""
+            first, second = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, unrelated)}[relation]
+            if rng.random() < 0.2:
+                yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {first}\nsecond: {second}",
+                           compact({"relation": relation}))
+            yield arbitration(first, second, {"same": "same", "less": "covered", "more": "extends", "different": "independent"}[relation])
 
 
 def matching(text: str, rng: random.Random) -> Iterator[Conversation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -16,13 +17,14 @@ class Example:
     """One case ready to train on.
 
     ``path`` (n,) are the tree nodes of prompt and answer; ``at`` (k,) the places in the path whose next token is
-    supervised, ``labels`` (k,) those tokens. The turn end is always among them.
+    supervised, ``labels`` (k,) those tokens. The turn end is always among them. ``weight`` is the case's weight in the loss.
     """
 
     id: str
     path: np.ndarray
     at: np.ndarray
     labels: np.ndarray
+    weight: float = 1.0
 
 
 @dataclass
@@ -33,22 +35,36 @@ class Examples:
     items: list[Example]
 
 
-def build(renderer: Renderer, rows: Sequence[tuple[str, list[dict], str]], max_length: int) -> Examples:
-    """Render ``(case id, messages, answer)`` rows. A case longer than ``max_length`` tokens is an error."""
+def build(renderer: Renderer, rows: Sequence[tuple[str, list[dict], str]], max_length: int, balance: float = 0.0) -> Examples:
+    """Render ``(case id, messages, answer)`` rows. A case longer than ``max_length`` tokens is an error.
+
+    With ``balance`` above 0, cases with a frequent answer weigh less than cases with a rare one (see ``answer_weights``).
+    """
     tree, items = TokenTree(), []
-    for case_id, messages, answer in rows:
+    for (case_id, messages, answer), weight in zip(rows, answer_weights([answer for *_, answer in rows], balance)):
         r = renderer.render(messages, answer)
         check_length(case_id, r, max_length)
-        items.append(supervised(tree, case_id, r.prompt, r.answer))
+        items.append(supervised(tree, case_id, r.prompt, r.answer, weight))
     return Examples(tree, items)
 
 
-def supervised(tree: TokenTree, case_id: str, prompt: list[int], answer: list[int]) -> Example:
+def answer_weights(answers: Sequence[str], balance: float) -> list[float]:
+    """A weight for each case, 1 on average: its answer's frequency to the power of ``-balance``.
+
+    0 weighs all cases alike; 1 gives each answer the same weight in all, however often it occurs. Figures such as macro-F1
+    count each label alike, and a loss that does not leaves the rare ones to chance.
+    """
+    counts = Counter(answers)
+    raw = [counts[a] ** -balance for a in answers]
+    return [w * len(raw) / sum(raw) for w in raw]
+
+
+def supervised(tree: TokenTree, case_id: str, prompt: list[int], answer: list[int], weight: float = 1.0) -> Example:
     """Add a prompt and its answer to the tree; only the answer's tokens are supervised."""
     # the last answer token is only ever a label: it needs no node of its own
     path = tree.add(prompt + answer[:-1])
     start = len(prompt) - 1
-    return Example(case_id, path, np.arange(start, start + len(answer)), np.array(answer, dtype=np.int64))
+    return Example(case_id, path, np.arange(start, start + len(answer)), np.array(answer, dtype=np.int64), weight)
 
 
 def shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -77,7 +93,7 @@ def micro_batches(examples: Examples, chosen: Sequence[int], limit: int) -> list
 
 
 def row_of(examples: Examples, chosen: Sequence[int], shared: bool = True):
-    """Lay examples out as one row: ``(TreeRow, places (m,), labels (m,))``, one entry per supervised token.
+    """Lay examples out as one row: ``(TreeRow, places (m,), labels (m,), weights (m,))``, one entry per supervised token.
 
     With ``shared`` false, every example gets nodes of its own: the plain packed batch, to compare with.
     """
@@ -93,4 +109,5 @@ def row_of(examples: Examples, chosen: Sequence[int], shared: bool = True):
     else:
         row = lay_out(examples.tree, [e.path for e in items])
     places = np.concatenate([p[e.at] for p, e in zip(row.paths, items)])
-    return row, places, np.concatenate([e.labels for e in items])
+    weights = np.concatenate([np.full(len(e.labels), e.weight, dtype=np.float32) for e in items])
+    return row, places, np.concatenate([e.labels for e in items]), weights

@@ -88,9 +88,9 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
     """The loss of one row of examples: the sum over its supervised tokens over ``divisor``."""
     import torch
 
-    row, places, labels = row_of(plan.examples, chosen, plan.shared)
+    row, places, labels, weights = row_of(plan.examples, chosen, plan.shared)
     ids, positions, mask = to_tensors(row, device)
-    places, labels = torch.from_numpy(places).to(device), torch.from_numpy(labels).to(device)
+    places, labels, weights = (torch.from_numpy(a).to(device) for a in (places, labels, weights))
     with autocast():
         if trunk is None:
             hidden = decoder.embed(model, ids)
@@ -99,11 +99,11 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
         hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0,
                                     recompute=plan.train.recompute)
         if plan.teacher is None:
-            return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor)
+            return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor, weights)
         with torch.no_grad():
             told = decoder.run_layers(plan.teacher, decoder.embed(plan.teacher, ids), positions, mask)
             soft = decoder.logits_at(plan.teacher, told, places)
-        return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor)
+        return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor, weights)
 
 
 def blame(model, plan: Plan, chosen: Sequence[int], **kw) -> str:
@@ -158,7 +158,7 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
         torch.manual_seed(hash((plan.seed, step)) & 0x7FFFFFFF)  # dropout: the same on resume
         model.train()
         chosen = step_examples(plan, step)
-        divisor = float(sum(len(plan.examples.items[i].labels) for i in chosen))
+        divisor = float(sum(plan.examples.items[i].weight * len(plan.examples.items[i].labels) for i in chosen))
         total, tokens = 0.0, 0
         for group in micro_batches(plan.examples, chosen, t.micro_tokens):
             loss = row_loss(model, plan, group, divisor, **context)

@@ -14,6 +14,7 @@ class Train(Settings):
     steps: int | None = Field(None, gt=0, description="optimiser steps, in place of epochs")
     batch: int = Field(32, ge=1, description="cases of one optimiser step")
     micro_tokens: int = Field(2048, ge=16, description="tokens (shared ones once) of one forward pass; one case may exceed it")
+    balance: float = Field(0.0, ge=0, le=1, description="rare answers weigh more: a case counts its answer's frequency to this power less")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="how the learning rate goes on after the warm-up")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from zero")

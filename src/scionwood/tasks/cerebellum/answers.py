@@ -40,7 +40,8 @@ def text_of(job: str, reference) -> str:
     if job == "classify":
         return compact({"intent": spoken(job, reference)})
     if job == "memorize":
-        return compact({"decision": decision_of(reference["kind"]), "kind": spoken(job, reference["kind"]), "mixed": reference["mixed"]})
+        # "mixed" before "kind": each further key is written once below every value before it, and there are two of the one, sixteen of the other
+        return compact({"decision": decision_of(reference["kind"]), "mixed": reference["mixed"], "kind": spoken(job, reference["kind"])})
     return compact({"relation": spoken(job, reference)})
 
 
@@ -54,7 +55,7 @@ CHOICES = {
 def schema_of(job: str) -> dict:
     """The same answers as a JSON schema, for the decoder that writes JSON and for endpoints."""
     if job == "memorize":
-        fields = {"decision": {"enum": ["SAVE", "SKIP"]}, "kind": {"enum": [spoken(job, k) for k in KINDS]}, "mixed": {"type": "boolean"}}
+        fields = {"decision": {"enum": ["SAVE", "SKIP"]}, "mixed": {"type": "boolean"}, "kind": {"enum": [spoken(job, k) for k in KINDS]}}
     else:
         name, values = ("intent", INTENTS) if job == "classify" else ("relation", RELATIONS)
         fields = {name: {"enum": [spoken(job, v) for v in values]}}
