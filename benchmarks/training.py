@@ -6,7 +6,7 @@ clipping. Every optimiser step takes all cases. Each side runs in a process of i
 peak memory is that side's alone. The first step warms up: its loss is compared, its time is not.
 
 TRL keeps its defaults wherever they leave the task as it is: micro-batches of 8, activation checkpointing, fused AdamW,
-logits at supervised positions only. Ours does what ``scion train`` does, glibc's raised thresholds included. All cases
+logits at supervised positions only. Ours does what ``scion train`` does, its settings of glibc's malloc included. All cases
 are equally long, so that TRL computes no padding.
 
     python benchmarks/training.py --no-checkpointing --json training.json
@@ -139,7 +139,7 @@ def ours(args, device, dtype, folder: Path) -> dict:
     from scionwood.training.examples import Examples, supervised
     from scionwood.training.loop import Plan, train
 
-    machine.tune_memory()
+    machine.tune_memory(lean=TRAIN.recompute)
     tree = TokenTree()
     items = [supervised(tree, f"case {i}", prompt, answer) for i, (prompt, answer) in enumerate(make_cases(args))]
     # no checkpoint between the steps that are timed; TRL writes none either
