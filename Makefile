@@ -3,7 +3,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
-EXTRAS := test,bench
+EXTRAS := train,export,serve,device,student,test,bench
 
 .PHONY: demo test figures clean
 

@@ -91,6 +91,14 @@ def recipe_keys(document: Path) -> str:
     return "\n\n".join(schema_tables(Recipe, ""))
 
 
+def body_keys(document: Path) -> str:
+    """Every key of the recipe of a body (scion lumen), one table per TOML table."""
+    from scionwood.tasks.lumen.settings import Body
+
+    inner = {key: settings_in(field.annotation) for key, field in Body.model_fields.items()}
+    return "\n\n".join(table for key, settings in inner.items() if settings for table in schema_tables(settings, key))
+
+
 def schema_tables(schema, name: str) -> Iterator[str]:
     """The keys of a settings table, then those of the tables in it."""
     inner = {key: settings_in(field.annotation) for key, field in schema.model_fields.items()}
@@ -159,6 +167,9 @@ FOLDERS = {  # those that hold no module to say it
     "evidence/templates": "The report's HTML and CSS.",
     "models/embedded": "The embedded base: tokenizer, chat template, weights.",
     "recipes": "The recipes that ship with the package.",
+    "tasks/lantern/data": "What ordinary prose has, by length; passages that models are asked for; hand-written examples and their twins.",
+    "tasks/lumen/live/page": "The live page: HTML, CSS and script, without anything from elsewhere.",
+    "tasks/nla/data": "Hand-written texts, each with a description and a summary.",
     "tasks/cerebellum/data": "The hand-written cases, and the recorded teacher.",
     "template": "The package that ``scion new`` writes.",
 }
@@ -239,6 +250,29 @@ def agreement(task, cases) -> str:
                  "The recorded teacher beside the references of the training split")
 
 
+# -- measures --------------------------------------------------------------------------------------------------------------
+
+
+def measures(document: Path) -> str:
+    """Every measure of diversity by its type, and what ordinary prose has by length."""
+    from scionwood.evidence.blocks import numbers, words
+    from scionwood.tasks.lantern.measures import kinds
+    from scionwood.tasks.lantern.measures.ordinary import table as prose
+    from scionwood.tasks.lantern.measures.told import number
+
+    def about(k) -> str:
+        return " ".join((k.__doc__ or "").split()).replace("``", "`")
+
+    listed = [[f"`{k.NAME}`", k.UNIT, k.OVER, about(k), "yes" if k.LENGTH_BOUND else "no", k.SOURCE] for k in (*kinds.TEXT, *kinds.SETS, *kinds.MODEL)]
+    parts = [table(words("measure", "unit", "n counts", "what it is", "moves with length", "source"), listed, "The measures")]
+    names = [k.NAME for k in (*kinds.TEXT, kinds.Overlap)]
+    for lang, of in prose()["languages"].items():
+        rows = [[f"{r['words']:,}", f"{r['passages']:,}", *(number(r["measures"][k][0]) if k in r["measures"] else "" for k in names)] for r in of["rows"]]
+        parts.append(table(numbers("words", "passages", *names), rows, f"What ordinary prose has by length ({lang}): means over passages of "
+                           f"{', '.join(of['corpus'])}; EAD with a vocabulary of {of['vocabulary']:,} words"))
+    return "\n\n".join(parts)
+
+
 # -- figures ---------------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +306,7 @@ def draw(run: Path) -> None:
 # -- documents -------------------------------------------------------------------------------------------------------------
 
 WRITERS: dict[str, Callable[[Path], str]] = {
-    "help": help_text, "commands": command_table, "recipe": recipe_keys, "tree": tree, "data": data}
+    "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data, "measures": measures}
 
 
 def name_of(path: Path) -> str:

@@ -42,3 +42,12 @@ def test_deciding_agrees_with_restricted_generate(tokenizer, tmp_path):
     assert scored["equal"] == restricted["equal"] == 6 and restricted["unparseable"] == 0
     assert loop["unparseable"] + loop["equal"] <= 6  # what cannot be parsed is never equal
     assert "Without an adapter" in printed
+
+
+def test_exporting_decides_alike_by_labels_and_under_a_grammar(tmp_path):
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (pip install 'scionwood[serve]')")
+    printed, figures = run("exporting.py", "--random", "64,2,8192", "--cases", 4, "--threads", 1, tmp_path=tmp_path)
+    (file,) = figures["files"]
+    scored, legal, free = file["rows"]
+    assert scored["equal"] == 4 and scored["unfinished"] == legal["unfinished"] == 0 and scored["cold_ratio"] == 1
+    assert free["unfinished"] + free["equal"] <= 4 and "label scoring" in printed

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from scionwood import scaffold
 from scionwood.cli.new import new
 from scionwood.errors import UserError
-from scionwood.evidence.leaks import check_splits
-from scionwood.flow import text_of
+from scionwood.evidence.leaks import check_splits, input_text
 from scionwood.recipe import read_recipe
 from scionwood.systems.base import OK, evaluate
 from scionwood.task import SPLITS, load_task
@@ -64,7 +63,7 @@ def test_the_example_job(task):
     splits = {s: task.cases(s) for s in SPLITS}
     assert [len(splits[s]) for s in SPLITS] == [48, 16, 32]
     assert len({c.source for c in splits["test"]}) >= 6
-    assert check_splits(splits, text_of, print)["highest"]["similarity"] < 0.3
+    assert check_splits(splits, input_text, print)["highest"]["similarity"] < 0.3
     for case in (c for cases in splits.values() for c in cases):
         assert task.parse(case, task.target(case)) == case.reference
         assert task.gate(case) is None

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Iterator
 
-CORE = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "scipy", "scikit-learn", "llguidance", "matplotlib")
-EXTRA = {"trl": "benchmarks/training.py", "trackio": "experiment tracking", "playwright": "the tests of pages"}
+CORE = ("numpy", "pydantic", "typer", "rich")
+TRAIN = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "scipy", "scikit-learn", "llguidance", "matplotlib")
+EXTRA = {"gguf": "scion export", "xllamacpp": "scion export and scion serve", "fastapi": "scion serve", "psutil": "scion lumen",
+         "skl2onnx": "scion lumen distil", "trl": "benchmarks/training.py", "trackio": "experiment tracking", "playwright": "the tests of pages"}
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,28 @@ class Check:
 def checks() -> Iterator[Check]:
     """Everything that ``scion doctor`` prints: Python, packages, machine, embedded base, tasks."""
     yield Check("ok", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    for name in CORE:
-        try:
-            yield Check("ok", f"{name} {version(name)}")
-        except PackageNotFoundError:
-            yield Check("FAIL", f"{name} is missing: pip install scionwood")
+    yield from package_checks(CORE, "scionwood")
+    training = importlib.util.find_spec("torch") is not None
+    if training:
+        yield from package_checks(TRAIN, "'scionwood[train]'")
+    else:
+        yield Check("note", "torch is not installed, so nothing is trained here; for that: pip install 'scionwood[train]'")
     for name, use in EXTRA.items():
         if importlib.util.find_spec(name) is None:
             yield Check("note", f"{name} is not installed (only needed for {use})")
-    yield from machine_checks()
-    yield from base_checks()
+    if training:
+        yield from machine_checks()
+        yield from base_checks()
     yield from task_checks()
+
+
+def package_checks(names: tuple[str, ...], source: str) -> Iterator[Check]:
+    """The version of each package, or where the missing ones come from."""
+    for name in names:
+        try:
+            yield Check("ok", f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Check("FAIL", f"{name} is missing: pip install {source}")
 
 
 def machine_checks() -> Iterator[Check]:

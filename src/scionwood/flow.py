@@ -11,6 +11,7 @@ import tomli_w
 
 from scionwood import __version__, files
 from scionwood.errors import UserError
+from scionwood.export import adopt, proof
 from scionwood.recipe import Recipe
 from scionwood.run import Run, remove
 from scionwood.task import SPLITS, Case, Choices, Task, load_task
@@ -76,7 +77,7 @@ class Flow:
         """``(device, dtype)``, each chosen with a printed reason."""
         from scionwood.models import machine
 
-        for line in (machine.tune_memory(), machine.limit_threads()):
+        for line in (machine.tune_memory(lean=self.recipe.train.recompute), machine.limit_threads()):
             self.run.echo(line)
         device, why = machine.choose_device(self.recipe.train.device)
         self.run.echo(why)
@@ -110,26 +111,42 @@ class Flow:
         from scionwood.systems.json_decoding import JsonDecoder
         from scionwood.systems.label_scoring import LabelScorer
 
-        cls = LabelScorer if self.recipe.evidence.decoder == "labels" and self.choices_only else JsonDecoder
-        return cls(name, kind, model, renderer or self.renderer, self.task, self.autocast, max_length=self.recipe.train.max_length)
+        evidence = self.recipe.evidence
+        given = (name, kind, model, renderer or self.renderer, self.task, self.autocast)
+        if evidence.decoder == "labels" and self.choices_only and not evidence.temperature:
+            return LabelScorer(*given, max_length=self.recipe.train.max_length)
+        return JsonDecoder(*given, max_length=self.recipe.train.max_length, temperature=evidence.temperature)
+
+    @property
+    def decoding(self) -> str:
+        """How answers are decoded, for the hashes of the stages."""
+        evidence = self.recipe.evidence
+        return evidence.decoder + (f" at temperature {evidence.temperature}" if evidence.temperature else "")
 
     # -- the stages -------------------------------------------------------------------------------------------------------
 
     def all(self) -> None:
         """Run every stage that is not done yet."""
+        proof.check_possible(self.recipe)
+        adopt.check_possible(self.recipe)
         self.write_lock()
         self.prepare()
         self.baseline()
         if self.recipe.evidence.measure_teacher:
             self.measure_teacher()
-        self.teach()
+        if self.recipe.adapter.folder:
+            adopt.adopt(self)
+        else:
+            self.teach()
         for seed in self.recipe.train.seeds:
-            self.train(f"adapter-{seed}", seed)
+            if not self.recipe.adapter.folder:
+                self.train(f"adapter-{seed}", seed)
             self.prove(f"adapter-{seed}", "adapter", "adapter", seed)
         if self.recipe.evidence.shuffled_control:
             seed = self.recipe.train.seeds[0]
             self.train(SHUFFLED, seed)
             self.prove(SHUFFLED, SHUFFLED, "control", seed)
+        proof.export_and_prove(self)
         self.drop_leftovers()
         self.figures()
         self.card()
@@ -166,7 +183,7 @@ class Flow:
 
     def prepare(self) -> None:
         """Write the cases of each split and refuse splits that leak."""
-        from scionwood.evidence.leaks import check_splits
+        from scionwood.evidence.leaks import check_splits, input_text
 
         def work():
             splits = {s: self.task.cases(s) for s in SPLITS}
@@ -174,7 +191,7 @@ class Flow:
                 if not cases:
                     raise UserError(f"task '{self.task.name}': split '{name}' has no cases")
                 files.write_jsonl(self.run.path("data", f"{name}.jsonl"), map(self.task.export, cases))
-            return check_splits(splits, text_of, self.run.echo, threshold=self.recipe.evidence.near_duplicate)
+            return check_splits(splits, input_text, self.run.echo, threshold=self.recipe.evidence.near_duplicate)
 
         inputs = {"task": self.recipe.task, "options": self.recipe.task_options, "data": self.data_hash(),
                   "near_duplicate": self.recipe.evidence.near_duplicate}
@@ -202,7 +219,7 @@ class Flow:
         self.run.stage("rivals", {"data": self.run.output_hash("prepare"), "asked": self.asked, "rivals": [r.name for r in rivals]},
                        [f"predictions/{r.name}.jsonl" for r in rivals], work)
         inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
-                  "evidence": self.recipe.evidence.decoder, "dtype": self.recipe.train.dtype}
+                  "evidence": self.decoding, "dtype": self.recipe.train.dtype}
         self.run.stage("base", inputs, ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
 
     def measure_teacher(self) -> None:
@@ -331,6 +348,8 @@ class Flow:
                         dev=None if shuffled else self.dev_metric())
             if r.teacher.logits and not shuffled:  # a teacher would tell the control the true answers
                 plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
+            if settings.watch.every and not shuffled:
+                plan.watch = self.task.watch(self.renderer, settings.watch, self.autocast)
             from scionwood.training.loop import count_steps
 
             steps = count_steps(plan)
@@ -348,7 +367,7 @@ class Flow:
             return facts | {"cases": len(examples.items), "distinct_tokens": len(examples.tree)}
 
         inputs = {"rows": files.text_hash(rows), "data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
-                  "adapter": self.recipe.adapter.model_dump(mode="json"), "seed": seed, "shuffled": shuffled,
+                  "adapter": self.recipe.adapter.model_dump(mode="json", exclude={"folder"}), "seed": seed, "shuffled": shuffled,
                   "train": (self.control_training() if shuffled else self.recipe.train).model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
                   "teacher": [self.recipe.teacher.model_dump(mode="json"), self.teacher_hash] if self.recipe.teacher.logits else None}
         self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
@@ -391,7 +410,7 @@ class Flow:
             return self.write_predictions(name, self.system(system_name, kind, model)) | {"seed": seed}
 
         inputs = {"adapter": self.run.output_hash(f"train-{name}"), "asked": self.asked, "base": self.base_hash,
-                  "decoder": self.recipe.evidence.decoder, "dtype": self.recipe.train.dtype}
+                  "decoder": self.decoding, "dtype": self.recipe.train.dtype}
         self.run.stage(f"prove-{name}", inputs, [f"predictions/{name}.jsonl"], work)
 
     # -- figures, card ----------------------------------------------------------------------------------------------------
@@ -405,7 +424,7 @@ class Flow:
             out.append(("predictions/teacher.jsonl", "teacher", "teacher", None))
         if self.recipe.evidence.shuffled_control:
             out.append((f"predictions/{SHUFFLED}.jsonl", SHUFFLED, "control", self.recipe.train.seeds[0]))
-        return out
+        return out + proof.exported_systems(self)
 
     def systems(self) -> list:
         """Every system with its predictions in the run."""
@@ -450,8 +469,9 @@ class Flow:
                      "metrics": {m.name: m.about for m in self.task.metrics()}},
             "rivals": {r.name: r.about for r in self.task.rivals()},
             "prepare": self.run.facts("prepare"),
-            "teach": self.run.facts("teach"),
+            "teach": adopt.told(self.run.facts(f"train-{seeds[0]}")) if self.recipe.adapter.folder else self.run.facts("teach"),
             "training": {n: self.run.facts(f"train-{n}") for n in names},
+            "exports": proof.facts(self),
             "logs": {n: files.read_jsonl(self.run.path("adapter", n, "log.jsonl")) for n in names},
         }
 
@@ -474,20 +494,3 @@ def open_flow(folder: Path, echo: Callable[[str], None] = print) -> Flow:
     data = read_toml(lock)
     home = Path(data.pop("lock", {}).get("home", "."))
     return Flow(check(data, Recipe, str(lock)), run, home)
-
-
-def text_of(case: Case) -> str:
-    """All text of a case's input, for the search for near-duplicates."""
-
-    def strings(value):
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            for k, v in value.items():
-                if not k.endswith(("_at", "_time", "_from")):
-                    yield from strings(v)
-        elif isinstance(value, list):
-            for v in value:
-                yield from strings(v)
-
-    return "\n".join(strings(case.input))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from scionwood.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from scionwood.serving.routes import Route
     from scionwood.systems.base import Rival
 
 SPLITS = ("train", "dev", "test")
@@ -55,6 +56,18 @@ class JsonSchema:
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """The answer is a text of this grammar, in llguidance's Lark format, with nothing before or after it."""
+
+    lark: str
+
+    def __repr__(self) -> str:
+        import hashlib  # a grammar may be long, and every case has one
+
+        return f"Grammar({hashlib.sha256(self.lark.encode()).hexdigest()})"
+
+
+@dataclass(frozen=True)
 class Invalid:
     """What ``parse`` returns for an answer that is not legal."""
 
@@ -63,13 +76,17 @@ class Invalid:
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A case, one system's answer to it, and its scores. ``answer`` is None unless ``status`` is ok or gated."""
+    """A case, one system's answer to it, and its scores. ``answer`` is None unless ``status`` is ok or gated.
+
+    ``confidence`` is the system's own probability of its answer, where it has one.
+    """
 
     case: Case
     answer: Any
     status: str
     scores: dict[str, float]
     latency_ms: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,7 @@ class Task(ABC):
     name: str
     primary: str  # the one metric fixed in advance
     summary: str = ""
+    chance: str = "majority"  # the rival that a control may equal and never beat
 
     @abstractmethod
     def cases(self, split: str) -> list[Case]:
@@ -124,7 +142,7 @@ class Task(ABC):
         """The reference as the text that a model should write."""
 
     @abstractmethod
-    def constraint(self, case: Case) -> Choices | JsonSchema | None:
+    def constraint(self, case: Case) -> Choices | JsonSchema | Grammar | None:
         """What a legal answer looks like; None for free text."""
 
     @abstractmethod
@@ -154,9 +172,18 @@ class Task(ABC):
         """A deterministic answer given before any system is asked, or None. The same for every system."""
         return None
 
+    def watch(self, renderer, settings, autocast) -> Callable[[Any, int, dict | None], dict]:
+        """What looks at the model while it trains (``training.settings.Watch``): model, step and the look at step 0 to figures.
+        For tasks that write free text; others have nothing that could collapse."""
+        raise UserError(f"task '{self.name}': has nothing to watch while it trains; remove train.watch.every")
+
     def default(self, case: Case) -> Any:
         """The answer that loses nothing, given where a system fails in production."""
         return None
+
+    def routes(self) -> list[Route]:
+        """The typed routes of a sidecar. None: one for each job, derived from the test cases and the legal answers."""
+        return []
 
     def export(self, case: Case) -> dict[str, Any]:
         """What ``scion show`` and the report print of a case."""

@@ -13,6 +13,13 @@ MENDS = {
     errno.EPERM: "check its permissions",
     errno.EROFS: "name a folder that can be written with --out",
 }
+# The extra that brings a library. Without extras the package is small enough for a device.
+EXTRAS = dict.fromkeys(("torch", "transformers", "peft", "accelerate", "huggingface_hub", "scipy", "sklearn", "llguidance", "matplotlib", "yaml",
+                        "httpx"), "train") | {
+    "gguf": "export", "xllamacpp": "export", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve", "starlette": "serve",
+    "psutil": "device", "PIL": "device", "board": "device", "busio": "device", "skl2onnx": "student", "onnx": "student", "onnxruntime": "student",
+    "rjieba": "chinese",
+}
 
 
 def main() -> None:
@@ -32,6 +39,12 @@ def main() -> None:
         if e.code == STOPPED:  # typer's own end of a KeyboardInterrupt, which says nothing
             print("scion: stopped; the same command goes on where it was", file=sys.stderr)
         raise
+    except ModuleNotFoundError as e:
+        library = (e.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        print(f"scion: this needs the library {library}; install it with: pip install 'scionwood[{EXTRAS[library]}]'", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         sys.exit(141)
     except OSError as e:

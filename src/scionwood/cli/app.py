@@ -2,7 +2,7 @@
 
 import typer
 
-from scionwood.cli import card, compare, doctor, memory, new, pretrain, run, show, verify
+from scionwood.cli import card, compare, doctor, entropy, export, fit, import_, lumen, memory, new, pretrain, publish, run, serve, show, verify
 
 app = typer.Typer(
     name="scion",
@@ -17,10 +17,17 @@ app.command("show")(show.show)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)
 app.command("card")(card.card)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
+app.command("fit")(fit.fit)
+app.command("publish")(publish.publish)
+app.command("serve")(serve.serve)
+app.command("entropy")(entropy.entropy)
 app.command("doctor")(doctor.doctor)
 app.command("new")(new.new)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(memory.app, name="memory")
+app.add_typer(lumen.app, name="lumen")
 
 
 @app.callback(invoke_without_command=True)

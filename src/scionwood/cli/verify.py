@@ -10,10 +10,11 @@ from scionwood.cli.common import flow_of_run, quiet_libraries
 def verify(run: Path = typer.Argument(..., help="A run folder.")) -> None:
     """Recompute every figure from the predictions, render card and report anew, and fail (exit code 1) on any difference."""
     from scionwood.evidence.verify import verify as differences
+    from scionwood.export.proof import changed_files
 
     quiet_libraries()
     flow = flow_of_run(run, finished=True)
-    found = list(differences(run, flow.task, flow.recompute, flow.render))
+    found = [*differences(run, flow.task, flow.recompute, flow.render), *changed_files(flow)]
     for line in found:
         print(line)
     if found:

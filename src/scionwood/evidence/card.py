@@ -11,6 +11,7 @@ from scionwood.evidence.blocks import NUMBER, Block, Code, Items, Plot, Section,
 from scionwood.evidence.format import code, portable, prose
 from scionwood.evidence.standing import Figures, headline, slices_of, subject, verdict_sentences
 from scionwood.evidence.told_details import controls, failures, mistakes, slices
+from scionwood.evidence.told_exports import exports
 from scionwood.evidence.told_making import data, is_hub_name, limits, reproduce, training, use
 from scionwood.evidence.told_results import comparisons, metrics, systems
 
@@ -30,7 +31,7 @@ def render_card(figures: Figures, context: Context) -> str:
 
 def sections(figures: Figures, context: Context) -> list[Section]:
     """All that follows the verdict, for the card and the report alike."""
-    told = [metrics(figures), systems(figures, context), comparisons(figures), slices(figures), mistakes(figures),
+    told = [metrics(figures), systems(figures, context), comparisons(figures), exports(figures, context), slices(figures), mistakes(figures),
             failures(figures), controls(figures, context), training(figures, context), data(context), use(figures, context),
             reproduce(context), limits(figures, context)]
     return [s for s in told if s.blocks]

@@ -12,21 +12,21 @@ from scionwood.task import Metric, ScoredRow
 AT_CHANCE, LEAKS = "at chance", "leaks"
 
 
-def chance_rival(entrants: Sequence[Entrant], metric: Metric) -> Entrant | None:
-    """What stands for chance: the rival named "majority", else the strongest rival; None without rivals."""
+def chance_rival(entrants: Sequence[Entrant], metric: Metric, name: str = "majority") -> Entrant | None:
+    """What stands for chance: the rival that the task names for it, else the strongest rival; None without rivals."""
     rivals = [e for e in entrants if e.kind == "rival"]
-    return next((e for e in rivals if e.name == "majority"), None) or strongest(rivals, metric)
+    return next((e for e in rivals if e.name == name), None) or strongest(rivals, metric)
 
 
-def compare_controls(entrants: Sequence[Entrant], metric: Metric, jobs: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry per control and seed, beside chance.
+def compare_controls(entrants: Sequence[Entrant], metric: Metric, jobs: Sequence[str], chance: str = "majority") -> list[dict[str, Any]]:
+    """One entry per control and seed, beside the rival named ``chance``.
 
     A control leaks where it is significantly better than chance on "correct" in any job (McNemar, Holm over the jobs); a task
     without such jobs is judged by the paired bootstrap of the primary metric. "At chance" means only that no leak was found:
     the tests' "detectable" says how large a leak could have been seen. The verdict is None where there is no rival.
     """
-    chance = chance_rival(entrants, metric)
-    return [_compare(e, run, chance, metric, jobs) for e in entrants if e.kind == "control" for run in e.runs]
+    beside = chance_rival(entrants, metric, chance)
+    return [_compare(e, run, beside, metric, jobs) for e in entrants if e.kind == "control" for run in e.runs]
 
 
 def _compare(control: Entrant, run: Run, chance: Entrant | None, metric: Metric, jobs: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from scionwood.errors import UserError, nearest
 from scionwood.evidence.comparisons import compare, figure_of, opponents, proved, strongest
 from scionwood.evidence.controls import compare_controls
+from scionwood.evidence.exports import compare_exports
 from scionwood.evidence.intervals import RESAMPLES, Sample, percentiles, sample, sources_of, wilson
 from scionwood.evidence.paired import ALPHA
 from scionwood.evidence.rows import (ANSWERED, STATUSES, Entrant, Run, SystemRows, graded_jobs, read_system, scored_rows,
@@ -58,8 +59,9 @@ def compute(task: Task, cases: Sequence[Case], systems: Sequence[SystemRows],
         "systems": {e.name: entrant_figures(task, e, list(metrics.values()), graded) for e in entrants},
         "strongest": {"name": best.name, "kind": best.kind, "value": figure_of(best, primary)} if best else None,
         "comparisons": [entry for e in proved(entrants) for entry in compare(e, opponents(entrants), primary, graded)],
+        "exports": compare_exports(entrants, primary, graded),
         "slices": [{"system": e.name, "against": best.name, "slices": compare_slices(e, best)} for e in proved(entrants) if best],
-        "controls": compare_controls(entrants, primary, graded),
+        "controls": compare_controls(entrants, primary, graded, task.chance),
         "files": {s.file: s.sha256 for s in systems},
     })
 

@@ -92,3 +92,20 @@ def _closest(a: csr_matrix, b: csr_matrix):
         similarity = shared.data / (sizes_a[start + shared.row] + sizes_b[shared.col] - shared.data)
         best = int(np.argmax(similarity))
         yield start + int(shared.row[best]), int(shared.col[best]), float(similarity[best])
+
+
+def input_text(case: Case) -> str:
+    """All text of a case's input, for the search for near-duplicates."""
+
+    def strings(value):
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for k, v in value.items():
+                if not k.endswith(("_at", "_time", "_from")):
+                    yield from strings(v)
+        elif isinstance(value, list):
+            for v in value:
+                yield from strings(v)
+
+    return "\n".join(strings(case.input))

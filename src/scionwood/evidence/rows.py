@@ -85,7 +85,7 @@ def scored_rows(task: Task, cases: Sequence[Case], predictions: Sequence[Mapping
 
 def _score(task: Task, case: Case, row: Mapping[str, Any]) -> ScoredRow:
     answer = row.get("answer") if row["status"] in ANSWERED else None
-    return ScoredRow(case, answer, row["status"], task.score(case, answer), row.get("latency_ms"))
+    return ScoredRow(case, answer, row["status"], task.score(case, answer), row.get("latency_ms"), row.get("confidence"))
 
 
 def graded_jobs(systems: Sequence[Sequence[ScoredRow]]) -> list[str]:

@@ -24,6 +24,10 @@ MORE = """\
 With `train.more` on, further cases that the task derives from these (where it derives any) were trained on too; the rivals \
 got the same."""
 
+IMPORTED = """\
+The adapter was not trained here. It was read from a folder in the format of {kind} (rank {rank}, scale {scale}, {targets} of \
+{layers}) and measured as it is. What it was trained on is not known here, so whether it has seen the test cases is not known either."""
+
 LEAKS = """\
 No source stands in two splits. All {pairs:,} pairs of texts across splits were compared (Jaccard similarity of character \
 5-grams): {closest}; from {threshold:g} on, the run would have stopped."""
@@ -57,6 +61,8 @@ def is_hub_name(base: str) -> bool:
 def training(figures: Figures, context: Context) -> Section:
     """Who taught, what each training took, and the recipe."""
     facts = context["training"]
+    if context["teach"].get("teacher") == "imported":
+        return imported(context)
     rows = [[code(name), *(tally(f.get(k)) for k in ("steps", "planned_steps", "best_step")), _dev(figures, f.get("dev")),
              _plain(f.get("seconds")), tally(f.get("tokens")), tally(f.get("trainable")), tally(f.get("peak_memory_mb"))]
             for name, f in facts.items()]
@@ -67,6 +73,17 @@ def training(figures: Figures, context: Context) -> Section:
               [*words("adapter"), *numbers("steps", "planned", "kept step", "dev, primary metric", "seconds", "tokens",
                                            "trainable parameters", "peak memory, MB")], rows),
         Table("The recipe, defaults resolved", words("key", "value"), [[code(k), v] for k, v in settings(context["recipe"])])])
+
+
+def imported(context: Context) -> Section:
+    """Where an adapter comes from that was not trained here, and how it was measured."""
+    found, recipe = context["teach"], context["recipe"]
+    asked = {"base": recipe["base"], "evidence": recipe["evidence"], "adapter": {"folder": recipe["adapter"]["folder"]}}
+    return Section("How it was trained", [
+        IMPORTED.format(kind=found["imported"], rank=found["rank"], scale=number(found["scale"]), layers=several(found["layers"], "layer"),
+                        targets=listed([code(t) for t in found["targets"]])),
+        Table("How it was measured, defaults resolved", words("key", "value"),
+              [[code(k), v] for name, table in asked.items() for k, v in _flat(name, table)])])
 
 
 def teaching(context: Context) -> list[Block]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scionwood.evidence.blocks import Block, Items, Plot, Section, Table, numbers, words
+from scionwood.evidence.exports import EXPORT
 from scionwood.evidence.format import ABSENT, between, code, listed, number, p_value, prose, several, signed, tally
 from scionwood.evidence.standing import (Figures, base, first, headline, higher, judged, ranked, seed_of, strongest_rival,
                                          subject, subject_word)
@@ -96,9 +97,12 @@ def systems(figures: Figures, context: dict[str, Any]) -> Section:
 
 
 def comparisons(figures: Figures) -> Section:
-    """The primary metric against every opponent, then each job by McNemar, for every system that is to be proved."""
+    """The primary metric against every opponent, then each job by McNemar, for every system that is to be proved.
+
+    An export is told beside its adapter instead (``told_exports``); what it did against the rivals is in figures.json.
+    """
     order = [name for name, _ in judged(figures)]
-    entries = sorted(figures["comparisons"],
+    entries = sorted((c for c in figures["comparisons"] if figures["systems"][c["system"]]["kind"] != EXPORT or c["system"] == subject(figures)),
                      key=lambda c: (c["system"] != subject(figures), c["system"], order.index(c["against"])))
     if not entries:
         return Section("Comparisons", [])

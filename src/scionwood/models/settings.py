@@ -1,9 +1,10 @@
 """What an adapter looks like: the ``[adapter]`` table of a recipe."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from scionwood.errors import nearest
 from scionwood.settings import Settings
 
 # The modules of Qwen3 and Llama decoders that llama.cpp can carry a LoRA for.
@@ -20,10 +21,16 @@ class Adapter(Settings):
     targets: tuple[Target, ...] = Field(TARGETS, description="which matrices of each layer are adapted")
     last_layers: int | None = Field(None, ge=1, description="adapt the last N layers only; the others become a cached trunk")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (rsLoRA)")
+    folder: str | None = Field(None, description="an adapter that is there already, of PEFT or mlx-lm: it is measured, nothing is trained")
 
-    @field_validator("targets")
+    @field_validator("targets", mode="before")
     @classmethod
-    def _some(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        if not targets:
-            raise ValueError("name at least one matrix")
+    def _exportable(cls, targets: Any) -> Any:
+        if isinstance(targets, (list, tuple)):
+            if not targets:
+                raise ValueError("name at least one matrix")
+            for target in targets:
+                if target not in TARGETS:
+                    raise ValueError(f"an update of '{target}' could not be exported, so it is not trained{nearest(str(target), TARGETS)} "
+                                     f"(known: {', '.join(TARGETS)})")
         return targets

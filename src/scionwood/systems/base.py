@@ -42,7 +42,7 @@ def from_text(task: Task, case: Case, text: str, **kw) -> Prediction:
 
 
 class System(ABC):
-    """Answers cases. ``kind`` is base, adapter, teacher, rival or control."""
+    """Answers cases. ``kind`` is base, adapter, export, teacher, rival or control."""
 
     name: str
     kind: str = "system"
@@ -80,17 +80,19 @@ def evaluate(system: System, task: Task, cases: Sequence[Case]) -> list[Predicti
 
     Every case comes back exactly once and in order; a system that returns something else is an error of ours, not a gap.
     """
-    gated: dict[str, Prediction] = {}
-    for case in cases:
-        answer = task.gate(case)
-        if answer is not None:
-            gated[case.id] = Prediction(case.id, task.target(_with(case, answer)), answer, GATED)
-    asked = [c for c in cases if c.id not in gated]
+    ruled = {case.id: p for case in cases if (p := gated(task, case)) is not None}
+    asked = [c for c in cases if c.id not in ruled]
     got = system.predict(asked)
     if [p.case for p in got] != [c.id for c in asked]:
         raise RuntimeError(f"system '{system.name}' did not return one prediction per case in order")
-    by_id = {p.case: p for p in got} | gated
+    by_id = {p.case: p for p in got} | ruled
     return [by_id[c.id] for c in cases]
+
+
+def gated(task: Task, case: Case) -> Prediction | None:
+    """The answer of the task's gate, or None where a system has to be asked."""
+    answer = task.gate(case)
+    return None if answer is None else Prediction(case.id, task.target(_with(case, answer)), answer, GATED)
 
 
 def _with(case: Case, answer: Any) -> Case:

@@ -1,4 +1,4 @@
-"""Write answers token by token: greedy, under the task's constraint, with a key-value cache.
+"""Write answers token by token: the likeliest or drawn, under the task's constraint, with a key-value cache.
 
 Tokens that the constraint forces are never asked of the model: they are read in one forward pass together with the token
 that was chosen before them. Neighbouring cases share the beginning of their prompts, which stays in the cache.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import time
 from functools import cached_property
 from typing import Sequence
@@ -17,9 +18,10 @@ import numpy as np
 from scionwood.errors import UserError
 from scionwood.models import decoder
 from scionwood.models.prompts import Renderer, check_length
+from scionwood.models.slots import common_length
 from scionwood.systems.base import ERROR, INVALID, Prediction, System, from_text
 from scionwood.systems.label_scoring import Branches
-from scionwood.task import Case, Choices, JsonSchema, Task
+from scionwood.task import Case, Choices, Grammar, JsonSchema, Task
 
 MAX_NEW_TOKENS = 256
 
@@ -82,7 +84,7 @@ class ChoiceWalk:
 
 
 class GrammarWalk:
-    """Compact JSON under a schema. ``matcher`` is a fresh llguidance matcher; the turn end is its end-of-text token."""
+    """Compact JSON under a schema, or a text of a grammar. ``matcher`` is a fresh llguidance matcher; the turn end is its end-of-text token."""
 
     def __init__(self, tokenizer, matcher, vocabulary: int, turn_end: int):
         from llguidance.numpy import allocate_token_bitmask  # llguidance.torch would compile for 22 s at its first call
@@ -153,20 +155,23 @@ class Context:
         return out.logits[0, -1].float()
 
 
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginnings."""
-    return next((k for k, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+def choose(logits, allowed: Sequence[int] | None, temperature: float = 0.0, chance: random.Random | None = None) -> tuple[int, float]:
+    """One allowed token and its log-probability among the allowed ones (0 where all are: see ``JsonDecoder``).
 
-
-def choose(logits, allowed: Sequence[int] | None) -> tuple[int, float]:
-    """The likeliest allowed token and its log-probability among the allowed ones (0 where all are: see ``JsonDecoder``)."""
+    At temperature 0 it is the likeliest; else it is drawn with one number of ``chance`` from softmax(logits / temperature). The
+    log-probability is always that of temperature 1.
+    """
     import torch
 
-    if allowed is None:
-        return int(logits.argmax()), 0.0
-    log_probs = logits[torch.as_tensor(allowed, device=logits.device)].log_softmax(-1)
-    best = int(log_probs.argmax())
-    return int(allowed[best]), float(log_probs[best])
+    options = logits if allowed is None else logits[torch.as_tensor(allowed, device=logits.device)]
+    log_probs = options.log_softmax(-1)
+    if temperature > 0:
+        sums = (options.double() / temperature).softmax(-1).cumsum(-1)
+        # the last sum may fall short of 1 by rounding; a token of no probability is never drawn
+        k = min(int(torch.searchsorted(sums, chance.random() * float(sums[-1]), right=True)), len(sums) - 1)
+    else:
+        k = int(options.argmax())
+    return (k, 0.0) if allowed is None else (int(allowed[k]), float(log_probs[k]))
 
 
 def turn_end(renderer: Renderer) -> int:
@@ -180,7 +185,10 @@ def turn_end(renderer: Renderer) -> int:
 
 
 class JsonDecoder(System):
-    """Answers any case: one of its choices, JSON under its schema, or free text.
+    """Answers any case: one of its choices, JSON under its schema, a text of its grammar, or free text.
+
+    At ``temperature`` 0 the likeliest token is always taken; above, tokens are drawn, each case with a stream of chance of its own
+    that depends on ``seed`` and the case's id alone.
 
     The confidence is the product of the probabilities of the tokens that were chosen, each among those that the constraint
     allowed; for choices it is the probability that label scoring gives. Free text has none. An answer that is not finished
@@ -188,9 +196,10 @@ class JsonDecoder(System):
     """
 
     def __init__(self, name: str, kind: str, model, renderer: Renderer, task: Task, autocast, max_length: int = 1 << 30,
-                 max_new_tokens: int = MAX_NEW_TOKENS):
+                 max_new_tokens: int = MAX_NEW_TOKENS, temperature: float = 0.0, seed: int = 0):
         self.name, self.kind, self.model, self.renderer, self.task = name, kind, model, renderer, task
         self.autocast, self.max_length, self.max_new_tokens = autocast, max_length, max_new_tokens
+        self.temperature, self.seed = temperature, seed
         self.turn_end = turn_end(renderer)
         controls = {i for i, t in renderer.tokenizer.added_tokens_decoder.items() if t.special}
         self.ends = controls | {self.turn_end}
@@ -211,7 +220,7 @@ class JsonDecoder(System):
         return rendered.prompt, self.rules(case)
 
     def rules(self, case: Case):
-        """The constraint of a case, compiled once: Branches for choices, a matcher for a schema, None for free text."""
+        """The constraint of a case, compiled once: Branches for choices, a matcher for a schema or grammar, None for free text."""
         constraint = self.task.constraint(case)
         if constraint is None:
             return None
@@ -220,10 +229,10 @@ class JsonDecoder(System):
             if key not in self.compiled:
                 messages = self.task.messages(case)
                 self.compiled[key] = Branches([(t, self.renderer.render(messages, t).answer) for t in key])
-        elif isinstance(constraint, JsonSchema):
-            key = json.dumps(constraint.schema)
+        elif isinstance(constraint, JsonSchema | Grammar):
+            key = constraint.lark if isinstance(constraint, Grammar) else json.dumps(constraint.schema)
             if key not in self.compiled:
-                self.compiled[key] = self._matcher(constraint.schema)
+                self.compiled[key] = self._matcher(constraint)
         else:
             raise TypeError(f"case {case.id}: unknown constraint {type(constraint).__name__}")
         return self.compiled[key]
@@ -235,14 +244,17 @@ class JsonDecoder(System):
 
         return from_tokenizer(self.renderer.tokenizer, n_vocab=self.model.config.vocab_size, eos_token=self.turn_end)
 
-    def _matcher(self, schema: dict):
+    def _matcher(self, constraint: JsonSchema | Grammar):
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
+        if isinstance(constraint, Grammar):
+            what, grammar = "grammar", LLMatcher.grammar_from_lark(constraint.lark)
+        else:
+            what, grammar = "JSON schema", LLMatcher.grammar_from_json_schema(constraint.schema, overrides={"whitespace_flexible": False})
         wrong, remarks = LLMatcher.validate_grammar_with_warnings(grammar, self._vocabulary)
         if wrong:
-            raise UserError(f"task '{self.task.name}': its JSON schema cannot be decoded ({' '.join(remarks[0].split())}); "
-                            "change the schema that its constraint() gives")
+            raise UserError(f"task '{self.task.name}': its {what} cannot be decoded ({' '.join(remarks[0].split())}); "
+                            f"change the {what.split()[-1]} that its constraint() gives")
         return LLMatcher(self._vocabulary, grammar)
 
     def walk(self, rules) -> FreeWalk | ChoiceWalk | GrammarWalk:
@@ -256,10 +268,10 @@ class JsonDecoder(System):
     def answer(self, case: Case, prompt: list[int], rules, context: Context) -> Prediction:
         """Decode one case. ``context`` may have read anything before: what this prompt does not share is forgotten."""
         start = time.perf_counter()
-        walk, log_p = self.walk(rules), 0.0
+        walk, log_p, chance = self.walk(rules), 0.0, random.Random(f"{self.seed}/{case.id}")
         unread = context.rewind(prompt) + walk.forced()
         while not walk.ended and len(walk.ids) < self.max_new_tokens:
-            token, gain = choose(context.read(unread), walk.allowed())
+            token, gain = choose(context.read(unread), walk.allowed(), self.temperature, chance)
             log_p += gain
             walk.take(token)
             unread = [token, *walk.forced()]

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from scionwood.errors import UserError
 from scionwood.files import text_hash
 from scionwood.settings import Settings
-from scionwood.task import Case, Choices, JsonSchema, Task
+from scionwood.task import Case, Choices, Grammar, JsonSchema, Task
 from scionwood.teaching import reply as replies
 from scionwood.teaching.journal import ERROR, OK, TIMEOUT, Journal, Row, make_row, tokens
 from scionwood.teaching.pacing import Budget, Pace, backoff, most_tokens
@@ -93,7 +93,7 @@ class Request:
 
     case: str
     messages: list[dict[str, str]]
-    constraint: Choices | JsonSchema | None = None
+    constraint: Choices | JsonSchema | Grammar | None = None
 
 
 def requests_for(task: Task, cases: Sequence[Case]) -> list[Request]:
@@ -101,8 +101,13 @@ def requests_for(task: Task, cases: Sequence[Case]) -> list[Request]:
     return [Request(c.id, task.messages(c), task.constraint(c)) for c in cases]
 
 
-def response_format(constraint: Choices | JsonSchema) -> dict[str, Any]:
-    """A constraint as ``response_format``. Choices become an enumeration: the server then answers with a JSON string."""
+def response_format(constraint: Choices | JsonSchema | Grammar) -> dict[str, Any]:
+    """A constraint as ``response_format``. Choices become an enumeration: the server then answers with a JSON string.
+
+    Raises UserError for a grammar: chat endpoints have no common way to take one.
+    """
+    if isinstance(constraint, Grammar):
+        raise UserError("endpoint.constrain = true: this task's answers follow a grammar, which chat endpoints cannot be sent; set it to false")
     schema = {"type": "string", "enum": list(constraint.texts)} if isinstance(constraint, Choices) else constraint.schema
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
@@ -121,7 +126,7 @@ def body_of(endpoint: Endpoint, request: Request) -> dict[str, Any]:
     return body
 
 
-def unquote(text: str, constraint: Choices | JsonSchema | None) -> str:
+def unquote(text: str, constraint: Choices | JsonSchema | Grammar | None) -> str:
     """A choice that a constrained server wrote as a JSON string, as plain text; any other text as it is."""
     if isinstance(constraint, Choices) and text not in constraint.texts:
         try:

@@ -38,6 +38,8 @@ class Plan:
     teacher: object | None = None  # a local model whose logits are distilled
     temperature: float = 1.0
     weight: float = 0.0
+    # model, step, the look at step 0 -> figures, asked every train.watch.every steps; "stop" among them, a reason, ends the training
+    watch: Callable[[object, int, dict | None], dict] | None = None
     shared: bool = True  # False packs every case on its own: the reference that the tree is checked against
 
 
@@ -99,11 +101,13 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
         hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0,
                                     recompute=plan.train.recompute)
         if plan.teacher is None:
-            return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor, weights)
+            return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor, weights,
+                                        plan.train.entropy_weight)
         with torch.no_grad():
             told = decoder.run_layers(plan.teacher, decoder.embed(plan.teacher, ids), positions, mask)
             soft = decoder.logits_at(plan.teacher, told, places)
-        return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor, weights)
+        return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor, weights,
+                                   plan.train.entropy_weight)
 
 
 def blame(model, plan: Plan, chosen: Sequence[int], **kw) -> str:
@@ -144,7 +148,7 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     restore_adapter(plan.folder / "best")
     state = Checkpoint(plan.folder / "checkpoint.safetensors")
     progress = state.load(weights, optimiser) or {"step": 0, "seconds": 0.0, "tokens": 0, "best": None, "best_step": 0, "bad_looks": 0}
-    log = JsonLines(plan.folder / "log.jsonl", progress["step"])
+    log = JsonLines(plan.folder / "log.jsonl", progress["step"] or -1)  # without a checkpoint, the look at step 0 comes again too
     look_every = max(1, round(t.dev_every * len(plan.examples.items) / batch_size(plan)))
     context = {"device": device, "autocast": autocast, "trunk": trunk, "first": first}
     began, saved, earlier = time.perf_counter(), time.perf_counter(), progress["seconds"]
@@ -153,7 +157,24 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
         for m in (log, *monitors):
             m(event)
 
-    stopped = bool(t.patience) and progress["bad_looks"] >= t.patience  # killed after its last look: it must not go on
+    def look(step: int) -> bool:
+        """Watch the model; return whether that ends the training. Without a dev split, the last model that was well is kept."""
+        model.eval()
+        figures = plan.watch(model, step, progress.get("watched"))
+        tell({"step": step} | figures)
+        progress.setdefault("watched", figures)
+        if figures.get("stop"):
+            progress["stop"] = figures["stop"]
+        elif step and not plan.dev:
+            progress["best_step"] = step
+            save_adapter(model, plan.folder / "best")
+        return "stop" in progress
+
+    watching = bool(plan.watch and t.watch.every)
+    if watching and "watched" not in progress:
+        look(0)
+    # killed after its last look: it must not go on
+    stopped = "stop" in progress or (bool(t.patience) and progress["bad_looks"] >= t.patience)
     for step in range(progress["step"], progress["step"] if stopped else steps):
         torch.manual_seed(hash((plan.seed, step)) & 0x7FFFFFFF)  # dropout: the same on resume
         model.train()
@@ -190,6 +211,8 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
             else:
                 progress["bad_looks"] += 1
                 stopped = bool(t.patience) and progress["bad_looks"] >= t.patience
+        if watching and ((step + 1) % t.watch.every == 0 or last):
+            stopped = look(step + 1) or stopped
         if on_step:
             on_step(step + 1)
         if last or stopped or time.perf_counter() - saved >= t.checkpoint_seconds:
@@ -199,12 +222,12 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
             break
     log.file.close()
     model.eval()
-    if not plan.dev:
+    if not plan.dev and not ("stop" in progress and progress["best_step"]):
         save_adapter(model, plan.folder / "best")
-    return {"steps": progress["step"], "planned_steps": steps, "stopped_early": stopped, "best_step": progress["best_step"] or progress["step"],
+    return {"steps": progress["step"], "planned_steps": steps, "stopped_early": stopped, "best_step": (progress["best_step"] if plan.dev or "stop" in progress else 0) or progress["step"],
             "dev": progress["best"], "seconds": round(progress["seconds"], 1), "tokens": progress["tokens"],
             "peak_memory_mb": round(peak_memory_mb()), "trainable": sum(p.numel() for p in weights.values()),
-            "cached_layers": first if trunk is not None else 0}
+            "cached_layers": first if trunk is not None else 0} | ({"stop": progress["stop"]} if "stop" in progress else {})
 
 
 def save_adapter(model, folder: Path) -> None:

@@ -56,6 +56,9 @@ def trackio_monitor(project: str, name: str, settings: dict) -> Monitor | None:
     return lambda event: trackio.log({k: v for k, v in event.items() if isinstance(v, (int, float))})
 
 
+NOTED = ("loss", "dev", "predictive_entropy", "repetition")  # what a progress line tells of an event
+
+
 class Progress:
     """A progress bar on a terminal, a line every ten seconds elsewhere."""
 
@@ -72,7 +75,7 @@ class Progress:
             self.bar.start()
 
     def __call__(self, event: dict) -> None:
-        note = f"loss {event['loss']:.3f}" if "loss" in event else f"dev {event['dev']:.3f}"
+        note = ", ".join(f"{name.replace('_', ' ')} {event[name]:.3f}" for name in NOTED if isinstance(event.get(name), float))
         if self.bar:
             self.bar.update(self.task, completed=event["step"], note=note)
             if event["step"] >= self.steps:

@@ -7,6 +7,18 @@ from pydantic import Field, field_validator
 from scionwood.settings import Settings
 
 
+class Watch(Settings):
+    """How diversity is watched while it trains, for tasks that write free text. Off unless ``every`` is set."""
+
+    every: int | None = Field(None, gt=0, description="steps between two looks at answers to held-out prompts; not set: none")
+    rule: Literal["relative", "published", "none"] = Field("relative", description="when to stop: relative: predictive entropy fell and repetition rose; published: E1 of 100 words below 4.0 nats; none: never")
+    fall: float = Field(0.2, gt=0, lt=1, description="relative rule: by which share of its value at step 0 predictive entropy must fall")
+    rise: float = Field(0.02, gt=0, lt=1, description="relative rule: by how much the share of repeated word triples must rise meanwhile")
+    prompts: int = Field(8, ge=1, description="held-out prompts of a look: the first of the dev split")
+    samples: int = Field(1, ge=1, description="answers drawn to each prompt, at temperature 1")
+    tokens: int = Field(160, ge=8, description="longest answer")
+
+
 class Train(Settings):
     """How the adapter is trained. ``epochs`` or ``steps`` says how long; ``steps`` wins where both are given."""
 
@@ -19,6 +31,7 @@ class Train(Settings):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="how the learning rate goes on after the warm-up")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises from zero")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    entropy_weight: float = Field(0.0, ge=0, le=1, description="reward for predictive entropy at the supervised tokens, in the loss; 0 is none")
     clip: float | None = Field(1.0, gt=0, description="longest gradient; a longer one is scaled down to it")
     more: bool = Field(True, description="train on the further cases that the task derives from each, too")
     max_length: int = Field(2048, ge=8, description="tokens; a longer case is an error, nothing is truncated")
@@ -30,6 +43,8 @@ class Train(Settings):
     dev_every: float = Field(1.0, gt=0, description="epochs between two looks at the dev split")
     patience: int | None = Field(None, ge=1, description="stop after so many looks without a better dev metric")
     checkpoint_seconds: float = Field(60, ge=0, description="seconds between two checkpoints; a killed run goes on from the last")
+
+    watch: Watch = Watch()
 
     @field_validator("seeds")
     @classmethod

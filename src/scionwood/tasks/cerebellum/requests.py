@@ -7,16 +7,16 @@ with a request is said in one line that names the key and never a value: a reque
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Iterator, Literal, Sequence
+from typing import Annotated, Any, Literal, Sequence
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from scionwood.errors import UserError, nearest
+from scionwood.secrets import has_secret, holds_secret
 from scionwood.settings import Settings
 from scionwood.systems.base import GATED, OK, Prediction
 from scionwood.task import Case
 from scionwood.tasks.cerebellum.cases import MAX_CANDIDATES, cases_of
-from scionwood.tasks.cerebellum.gate import has_secret
 from scionwood.tasks.cerebellum.labels import action_of, decision_of, fate_of
 from scionwood.tasks.cerebellum.task import Cerebellum
 
@@ -53,9 +53,10 @@ def _wrapped(value: Any) -> Any:
     return {"text": value} if isinstance(value, str) else value
 
 
-Text = Annotated[str, AfterValidator(_text)]
-Day = Annotated[str, AfterValidator(_day)]
-Id = Annotated[Any, BeforeValidator(_id)]
+Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": r"\S"})]
+Day = Annotated[str, AfterValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+NAMED = [{"type": "integer"}, {"type": "string", "minLength": 1, "maxLength": LONGEST_ID, "description": "printable characters"}]
+Id = Annotated[Any, BeforeValidator(_id), WithJsonSchema({"anyOf": NAMED})]
 
 
 class Common(Settings):
@@ -156,19 +157,9 @@ def _shown(key: str) -> str:
 # -- the gate on whole requests, and the cases behind them ------------------------------------------------------------------
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        value = value.values()
-    if not isinstance(value, str) and hasattr(value, "__iter__"):
-        for inner in value:
-            yield from _strings(inner)
-
-
 def has_secrets(part: Settings, without: str = "") -> bool:
     """Whether any string of a request, or of a part of it, holds a secret value."""
-    return any(map(has_secret, _strings(part.model_dump(exclude={without}))))
+    return holds_secret(part.model_dump(exclude={without}))
 
 
 def _may_echo(name: str | int) -> bool:

@@ -73,6 +73,11 @@ class Cerebellum(Task):
         """On failure nothing is changed and nothing is lost: a new fact stays, a text goes to the queue for a later look."""
         return {"classify": "other", "memorize": {"kind": "unclear", "mixed": False}, "arbitrate": "unsure"}[case.job]
 
+    def routes(self):
+        from scionwood.tasks.cerebellum.routes import routes
+
+        return routes()
+
     def data_files(self) -> list[Path]:
         return [f for split in ("train", "dev", "test") for f in cases.split_files(self.folder, split)]
 

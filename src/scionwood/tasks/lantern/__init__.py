@@ -1,0 +1,1 @@
+"""Diversity: measure it honestly, keep it while training, prove it against the large."""

@@ -1,0 +1,1 @@
+"""Lumen: a small body that feels its day, from sensor to expression."""

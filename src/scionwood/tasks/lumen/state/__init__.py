@@ -1,0 +1,1 @@
+"""State: from readings to E, I, S and V by the published formulas, with every intermediate value visible."""

@@ -1,0 +1,46 @@
+"""The data card of a recording: what is in it, every figure computed from its file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Sequence
+
+from scionwood.files import file_hash
+from scionwood.tasks.lumen.sensing.readings import FIELDS, Reading
+from scionwood.tasks.lumen.store.compact import read_compact
+from scionwood.tasks.lumen.trajectories.windows import GAP
+
+
+def data_card(path: Path, made: str = "") -> str:
+    """The README.md of a compact recording. ``made`` says in a sentence or two what was recorded and what the machine was doing."""
+    rows = list(read_compact(path))
+    steps = [b.t - a.t for a, b in zip(rows, rows[1:])] or [0.0]
+    usual, hours = median(steps), (rows[-1].t - rows[0].t) / 3600
+    day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(rows[0].t))
+    present = [name for name in FIELDS if any(r[name] is not None for r in rows)]
+    reasons = {name: next(r.reasons[name] for r in rows if r[name] is None) for name in FIELDS if name not in present}
+    gaps = sum(s > GAP * usual for s in steps)
+    lines = [
+        "# A recording of one machine",
+        "",
+        *([made.strip(), ""] if made.strip() else []),
+        f"`{path.name}` holds {len(rows):,} readings over {hours:.2f} hours from {day} UTC, one every {usual:.2f} seconds (median), with "
+        f"{gaps} {'silence' if gaps == 1 else 'silences'} of more than {GAP:g} such steps. It takes "
+        f"{path.stat().st_size:,} bytes; its SHA-256 is `{file_hash(path)}`. Nothing in it was made up or "
+        "smoothed; values are rounded to what the counters tell. It names no host, user, file or address.",
+        "",
+        "| field | what | known | least | median | most |",
+        "|:---|:---|---:|---:|---:|---:|",
+        *(_row(name, rows) for name in present),
+        "",
+        *(["Not recorded: " + "; ".join(f"`{name}` ({why})" for name, why in reasons.items()) + ".", ""] if reasons else []),
+        f"Play it with `scion lumen replay {path.name}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, rows: Sequence[Reading]) -> str:
+    values = [r[name] for r in rows if r[name] is not None]
+    return f"| `{name}` | {FIELDS[name]} | {len(values):,} | {min(values):,.5g} | {median(values):,.5g} | {max(values):,.5g} |"

@@ -1,0 +1,1 @@
+"""Trajectories: windows of states on a regular grid, and what shape they have."""

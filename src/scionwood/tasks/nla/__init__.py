@@ -1,0 +1,1 @@
+"""Natural language autoencoder: activation to words and back. So far the texts alone."""
