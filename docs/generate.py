@@ -1,4 +1,4 @@
-"""Write the generated regions of README.md, docs/*.md and the data card: help, recipe keys, layout, data counts, figures.
+"""Write the generated regions of README.md, docs/*.md and the data card: help, recipe keys, layout, limits, counts, figures.
 
 A region stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``; all else in a document is left as it is.
 
@@ -273,6 +273,46 @@ def measures(document: Path) -> str:
     return "\n\n".join(parts)
 
 
+# -- serving, export -------------------------------------------------------------------------------------------------------
+
+LIMITS_OF = {  # every setting of a sidecar that bounds something; the others say where it listens and what it runs on
+    "deadline_ms": "milliseconds until the safe default is answered, where a request names no deadline of its own",
+    "longest_deadline_ms": "longest deadline that a request may name (raised to `--deadline-ms` where that is longer)",
+    "max_body": "bytes of a request's body",
+    "body_seconds": "seconds within which a body must have come",
+    "max_open": "requests open at once",
+    "max_waiting": "callers within their deadline who wait for the model",
+    "max_late": "late answers that are still to come",
+    "keep_hours": "hours for which a late answer can be fetched",
+    "drain_seconds": "seconds that a stopping server gives to what is under way",
+    "max_tokens": "tokens of a chat completion",
+}
+
+
+def limits(document: Path) -> str:
+    """What a sidecar bounds, its default, and the option that sets it."""
+    import inspect
+
+    from scionwood.cli.serve import serve
+    from scionwood.evidence.blocks import numbers, words
+    from scionwood.serving.settings import Serving
+
+    options = inspect.signature(serve).parameters
+    rows = [[about, f"{Serving.model_fields[name].default:,}", f"`--{name.replace('_', '-')}`" if name in options else "fixed"]
+            for name, about in LIMITS_OF.items()]
+    return table([*words("what"), *numbers("default"), *words("option")], rows, "What a sidecar bounds")
+
+
+def devices(document: Path) -> str:
+    """The machines that ``scion fit`` knows."""
+    from scionwood.evidence.blocks import numbers, words
+    from scionwood.export.devices import DEVICES
+
+    rows = [[f"`{d.name}`", d.label, f"{d.memory:g}", f"{d.bandwidth:g}", f"{d.reserved:g}"] for d in DEVICES.values()]
+    return table([*words("name", "machine"), *numbers("memory, GB", "bandwidth, GB/s", "for the system, GB (assumed)")], rows,
+                 "The machines that scion fit knows, by their data sheets")
+
+
 # -- figures ---------------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +346,8 @@ def draw(run: Path) -> None:
 # -- documents -------------------------------------------------------------------------------------------------------------
 
 WRITERS: dict[str, Callable[[Path], str]] = {
-    "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data, "measures": measures}
+    "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data, "measures": measures,
+    "limits": limits, "devices": devices}
 
 
 def name_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from scionwood.run import Run, remove
 from scionwood.task import SPLITS, Case, Choices, Task, load_task
 
 SHUFFLED = "shuffled-labels"
+SMALL_BASE = 400e6  # bytes of weights; up to here fp32 costs little where answers are measured
 
 
 class Flow:
@@ -92,27 +93,37 @@ class Flow:
 
         return Renderer(load_tokenizer(self.base))
 
-    def load_base(self):
+    @cached_property
+    def measuring(self):
+        """The number format in which answers are measured. A small base costs little in fp32, and near ties are not decided by rounding."""
+        from scionwood.models import machine
+        from scionwood.models.loading import weights_size
+
+        wanted = self.recipe.evidence.dtype
+        if wanted == "auto" and (size := weights_size(self.base)) <= SMALL_BASE:
+            wanted = "fp32"
+            self.run.echo(f"answers are measured in fp32 (the base has {size / 1e6:.0f} MB)")
+        return self.machine[1] if wanted == "auto" else machine.choose_dtype(wanted, self.machine[0])[0]
+
+    def load_base(self, dtype=None):
         from scionwood.models.loading import load_model
 
-        device, dtype = self.machine
-        return load_model(self.base, device, dtype)
+        return load_model(self.base, self.machine[0], dtype or self.machine[1])
 
-    @property
-    def autocast(self):
+    def autocast(self, dtype=None):
         from scionwood.training.loop import autocast_for
 
-        return autocast_for(*self.machine)
+        return autocast_for(self.machine[0], dtype or self.machine[1])
 
-    def system(self, name: str, kind: str, model, renderer=None):
+    def system(self, name: str, kind: str, model, renderer=None, dtype=None):
         """A model as a system under the recipe's decoder; tasks whose answers are not choices are decoded as JSON or free text.
 
-        ``renderer`` is that of a model with a tokenizer of its own."""
+        ``renderer`` is that of a model with a tokenizer of its own, ``dtype`` the number format where it is not that of the training."""
         from scionwood.systems.json_decoding import JsonDecoder
         from scionwood.systems.label_scoring import LabelScorer
 
         evidence = self.recipe.evidence
-        given = (name, kind, model, renderer or self.renderer, self.task, self.autocast)
+        given = (name, kind, model, renderer or self.renderer, self.task, self.autocast(dtype))
         if evidence.decoder == "labels" and self.choices_only and not evidence.temperature:
             return LabelScorer(*given, max_length=self.recipe.train.max_length)
         return JsonDecoder(*given, max_length=self.recipe.train.max_length, temperature=evidence.temperature)
@@ -219,8 +230,13 @@ class Flow:
         self.run.stage("rivals", {"data": self.run.output_hash("prepare"), "asked": self.asked, "rivals": [r.name for r in rivals]},
                        [f"predictions/{r.name}.jsonl" for r in rivals], work)
         inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
-                  "evidence": self.decoding, "dtype": self.recipe.train.dtype}
-        self.run.stage("base", inputs, ["predictions/base.jsonl"], lambda: self.write_predictions("base", self.system("base", "base", self.load_base())))
+                  "evidence": self.decoding, "dtype": [self.recipe.train.dtype, self.recipe.evidence.dtype]}
+
+        def base():
+            model = self.load_base(self.measuring)
+            return self.write_predictions("base", self.system("base", "base", model, dtype=self.measuring))
+
+        self.run.stage("base", inputs, ["predictions/base.jsonl"], base)
 
     def measure_teacher(self) -> None:
         """The teacher on the test cases, as one more system, where the recipe asks for it."""
@@ -331,6 +347,7 @@ class Flow:
     def train(self, name: str, seed: int) -> None:
         import torch
 
+        from scionwood.systems.dev import dev_metric
         from scionwood.training.examples import build
         from scionwood.training.loop import Plan, train
         from scionwood.training.monitors import Progress, trackio_monitor
@@ -345,11 +362,11 @@ class Flow:
             examples = build(self.renderer, rows, r.train.max_length, r.train.balance)
             device, dtype = self.machine
             plan = Plan(examples, r.adapter, settings, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
-                        dev=None if shuffled else self.dev_metric())
+                        dev=None if shuffled else dev_metric(self.task, lambda model: self.system("dev", "adapter", model)))
             if r.teacher.logits and not shuffled:  # a teacher would tell the control the true answers
                 plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
             if settings.watch.every and not shuffled:
-                plan.watch = self.task.watch(self.renderer, settings.watch, self.autocast)
+                plan.watch = self.task.watch(self.renderer, settings.watch, self.autocast())
             from scionwood.training.loop import count_steps
 
             steps = count_steps(plan)
@@ -372,26 +389,6 @@ class Flow:
                   "teacher": [self.recipe.teacher.model_dump(mode="json"), self.teacher_hash] if self.recipe.teacher.logits else None}
         self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
 
-    def dev_metric(self) -> Callable[[object], float]:
-        """The task's primary metric on the dev split, signed so that higher is better."""
-        from scionwood.systems.base import evaluate
-        from scionwood.task import ScoredRow
-
-        metric = next((m for m in self.task.metrics() if m.name == self.task.primary), None)
-        if metric is None:
-            raise UserError(f"task '{self.task.name}': its primary metric '{self.task.primary}' is not one of its metrics()")
-        cases = [c for c in self.task.cases("dev") if metric.job is None or c.job == metric.job]
-
-        def value(model) -> float:
-            predictions = evaluate(self.system("dev", "adapter", model), self.task, cases)
-            rows = [ScoredRow(c, p.answer, p.status, self.task.score(c, p.answer)) for c, p in zip(cases, predictions)]
-            got = metric.function(metric.select(rows))
-            if got is None:
-                raise UserError(f"task '{self.task.name}': the dev split has no case for the primary metric '{metric.name}'")
-            return got if metric.better == "higher" else -got
-
-        return value
-
     def logit_teacher(self):
         from scionwood.models.loading import load_model, load_tokenizer
 
@@ -406,11 +403,11 @@ class Flow:
         from scionwood.models.loading import load_adapter
 
         def work():
-            model = load_adapter(self.load_base(), self.run.path("adapter", name, "best"))
-            return self.write_predictions(name, self.system(system_name, kind, model)) | {"seed": seed}
+            model = load_adapter(self.load_base(self.measuring), self.run.path("adapter", name, "best"))
+            return self.write_predictions(name, self.system(system_name, kind, model, dtype=self.measuring)) | {"seed": seed}
 
         inputs = {"adapter": self.run.output_hash(f"train-{name}"), "asked": self.asked, "base": self.base_hash,
-                  "decoder": self.decoding, "dtype": self.recipe.train.dtype}
+                  "decoder": self.decoding, "dtype": [self.recipe.train.dtype, self.recipe.evidence.dtype]}
         self.run.stage(f"prove-{name}", inputs, [f"predictions/{name}.jsonl"], work)
 
     # -- figures, card ----------------------------------------------------------------------------------------------------

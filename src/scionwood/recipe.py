@@ -19,6 +19,8 @@ class Evidence(Settings):
 
     decoder: Literal["labels", "json"] = Field("labels", description="labels: score the legal answers; json: write the answer under its schema or grammar")
     temperature: float = Field(0.0, ge=0, description="0 takes the likeliest token; above, tokens are drawn, as distributions of answers need")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="number format in which answers are measured; auto: fp32 where that costs "
+                                                   "little, else the format of the training")
     shuffled_control: bool = Field(True, description="train once more on shuffled labels: this must fall to chance")
     control_share: float = Field(1.0, gt=0, le=1, description="how much of the recipe's training the control gets")
     near_duplicate: float = Field(0.8, gt=0, le=1, description="similarity from which two texts of different splits are a leak")

@@ -68,6 +68,11 @@ def base_identity(base: str) -> str:
     return text_hash(parts)
 
 
+def weights_size(base: str) -> int:
+    """Bytes of a base's weights on disk."""
+    return sum(p.stat().st_size for p in folder_of(base).glob("*.safetensors"))
+
+
 def load_tokenizer(base: str):
     """The tokenizer of a base, after the same checks as its weights."""
     from transformers import AutoTokenizer

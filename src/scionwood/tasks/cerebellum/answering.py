@@ -31,9 +31,9 @@ class Router:
         recipe = flow.recipe
         flow.recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"device": device})})
         folder = adapter_folder(flow, adapter or f"adapter-{recipe.train.seeds[0]}")
-        model = load_adapter(flow.load_base(), folder)
+        model = load_adapter(flow.load_base(flow.measuring), folder)
         self.task = flow.task
-        self.system = LabelScorer("adapter", "adapter", model, flow.renderer, self.task, flow.autocast,
+        self.system = LabelScorer("adapter", "adapter", model, flow.renderer, self.task, flow.autocast(flow.measuring),
                                   max_length=recipe.train.max_length)
         self.model_rev = text_hash([flow.base_hash, file_hash(folder)])[:12]
 

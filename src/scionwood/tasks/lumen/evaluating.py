@@ -191,9 +191,10 @@ def run_figures(path: Path, name: str, known: Sequence[str], say: Say, resamples
     if system != "base" and not (weights / "adapter_model.safetensors").exists():
         trained = sorted(p.parent.parent.name for p in flow.run.path("adapter").glob("*/best/adapter_model.safetensors"))
         raise UserError(f"{folder}: has no system '{system}'{nearest(system, trained)} (known: {', '.join(['base', *trained])})")
-    model = flow.load_base() if system == "base" else load_adapter(flow.load_base(), weights)
+    base = flow.load_base(flow.measuring)
+    model = base if system == "base" else load_adapter(base, weights)
     cases = dataset.file_cases(path, task.notation)
-    rows = scored(task, cases, flow.system(system, "adapter", model))
+    rows = scored(task, cases, flow.system(system, "adapter", model, dtype=flow.measuring))
     return Figures(name, f"prompt {task.prompt}, {flow.decoding}", len(cases), with_intervals(metrics_of(task), rows, resamples))
 
 
