@@ -107,8 +107,9 @@ def start(command: list[str], ready: str) -> Server:
 
 
 def start_ours(args, artifact: Artifact, state: str, *more: str) -> Server:
-    command = [sys.executable, "-m", "scionwood", "serve", str(artifact.folder), "--port", "0", "--state", state, "--model", artifact.model.name]
-    return start(command + (["--threads", str(args.threads)] if args.threads else []) + list(more), "/readyz")
+    command = [sys.executable, "-m", "scionwood", "serve", str(artifact.folder), "--port", "0", "--state", state,
+               "--model", artifact.model.name, *(["--threads", str(args.threads)] if args.threads else []), *more]
+    return start(command, "/readyz")
 
 
 def start_bare(args, artifact: Artifact, slots: int) -> Server:
@@ -350,7 +351,8 @@ def show(part: str, found) -> None:
     elif part == "latency":
         print(f"  {'server':12}{'state':6}{'clients':>8}{'n':>6}{'failed':>8}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}")
         for r in sorted(found, key=lambda r: (r["state"], r["clients"], r["server"])):
-            print(f"  {r['server']:12}{r['state']:6}{r['clients']:>8}{r['n']:>6}{r['failed']:>8}{r['p50']:>10.1f}{r['p95']:>10.1f}{r['p99']:>10.1f}")
+            counts = f"{r['clients']:>8}{r['n']:>6}{r['failed']:>8}"
+            print(f"  {r['server']:12}{r['state']:6}{counts}{r['p50']:>10.1f}{r['p95']:>10.1f}{r['p99']:>10.1f}")
     elif part == "scoring":
         for name in ("label scoring", "generation"):
             print(f"  {name:14} p50 {found[name]['p50']:8.2f} ms   p99 {found[name]['p99']:8.2f} ms")
@@ -371,7 +373,8 @@ def main() -> int:
     if task.name != "cerebellum":
         raise UserError(f"{args.run}: a run of task '{task.name}'; this benchmark asks the routes of 'cerebellum'")
     asked, results = questions(task, artifact), {}
-    print(f"{artifact.name} ({artifact.model.stat().st_size / 1e6:.1f} MB), {len(asked)} prompts, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{artifact.name} ({artifact.model.stat().st_size / 1e6:.1f} MB), {len(asked)} prompts, {os.cpu_count()} cores, "
+          f"load {os.getloadavg()[0]:.1f}")
     for part in args.parts:
         if part == "soak":
             from serving_soak import soak
@@ -382,7 +385,8 @@ def main() -> int:
             results[part] = function(args, task, artifact, *([asked] if part != "scoring" else []))
         show(part, results[part])
     if args.json:
-        settings = {"model": artifact.name, "rev": artifact.rev, "cores": os.cpu_count(), "threads": args.threads, "load": os.getloadavg()[0]}
+        settings = {"model": artifact.name, "rev": artifact.rev, "cores": os.cpu_count(), "threads": args.threads,
+                    "load": os.getloadavg()[0]}
         versions = {p: version(p) for p in ("scionwood", "xllamacpp", "fastapi", "uvicorn", "httpx")}
         files.write_json(args.json, {"settings": settings, "versions": versions, **results})
     bad = results.get("starts", {}).get("missed_or_degraded", 0) or len(results.get("soak", {}).get("broken", []))

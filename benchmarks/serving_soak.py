@@ -45,7 +45,7 @@ def soak(args, artifact, asked: list[Question]) -> dict:
     with tempfile.TemporaryDirectory() as state, start_ours(args, artifact, state) as server:
         begin = time.monotonic()
         threads = [threading.Thread(target=caller, args=(server, asked, tally, seed), daemon=True) for seed in range(CALLERS)]
-        threads += [threading.Thread(target=fuzz, args=(server, tally), daemon=True), threading.Thread(target=watch, args=(server, tally), daemon=True)]
+        threads += [threading.Thread(target=function, args=(server, tally), daemon=True) for function in (fuzz, watch)]
         for thread in threads:
             thread.start()
         while time.monotonic() - begin < args.minutes * 60 and server.process.poll() is None:
@@ -81,7 +81,8 @@ def figures(tally: Tally, minutes: float, lost: int, exit_code: int) -> dict:
         broken.append(f"schemathesis: {tally.fuzz_failures[0]}")
     if exit_code:
         broken.append(f"exit code {exit_code}")
-    return {"minutes": minutes, "requests": sum(tally.codes.values()), "codes": dict(sorted(tally.codes.items())), "server_errors": server_errors,
+    return {"minutes": minutes, "requests": sum(tally.codes.values()), "codes": dict(sorted(tally.codes.items())),
+            "server_errors": server_errors,
             "promised": len(tally.promised), "lost": lost, "fuzzed": tally.fuzzed, "fuzz_failures": tally.fuzz_failures[:10],
             "memory_mb": memory, "exit_code": exit_code, "broken": broken}
 
@@ -117,7 +118,8 @@ def request(rng: random.Random, asked: list[Question]) -> tuple[str, bytes, dict
     if kind < 0.70:
         return path, body, {"X-Deadline-Ms": str(rng.choice([1, 2, 5, 20]))}
     if kind < 0.78:
-        return "/v1/chat/completions", json.dumps({"messages": [{"role": "user", "content": "Good morning."}], "max_tokens": 8}).encode(), {}
+        body = {"messages": [{"role": "user", "content": "Good morning."}], "max_tokens": 8}
+        return "/v1/chat/completions", json.dumps(body).encode(), {}
     if kind < 0.84:  # torn or mangled JSON
         cut = rng.randrange(len(body))
         return path, rng.choice([body[:cut], body[:cut] + b"\xff" + body[cut:], b"[" * rng.randrange(1, 3000), b""]), {}
@@ -188,7 +190,8 @@ def fuzz(server: Server, tally: Tally) -> None:
                 if tally.over.is_set() or (mode == GenerationMode.NEGATIVE and not operation.body):
                     continue
                 strategy = operation.as_strategy(generation_mode=mode)
-                limits = settings(max_examples=20, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+                limits = settings(max_examples=20, deadline=None, database=None, phases=[Phase.generate],
+                                  suppress_health_check=list(HealthCheck))
                 try:
                     limits(given(case=strategy)(one))()
                 except Exception as e:

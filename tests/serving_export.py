@@ -9,7 +9,8 @@ from scionwood.export.gguf_vocabulary import template_of
 from scionwood.files import file_hash, write_bytes, write_json
 
 
-def write_export(folder: Path, model, tokenizer, task: str = "cerebellum", kinds=("f16",), max_length: int = 1000, name: str = "tiny") -> Path:
+def write_export(folder: Path, model, tokenizer, task: str = "cerebellum", kinds=("f16",), max_length: int = 1000,
+                 name: str = "tiny") -> Path:
     """Write ``folder/export`` and return ``folder``."""
     out = folder / "export"
     out.mkdir(parents=True)

@@ -32,6 +32,7 @@ class SlowModel:
     held: threading.Event = field(default_factory=threading.Event)
     asked: list = field(default_factory=list)
     before: Callable[[Any], None] = lambda case: None
+    check: Callable[[Any], None] = lambda case: None
 
     def __post_init__(self):
         self.held.set()
@@ -80,8 +81,10 @@ def live(folder: Path, task=None, model=None, **settings):
     server = Server(config, sidecar)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
+    until(lambda: server.started or not thread.is_alive())
     started = Live(f"http://127.0.0.1:{listener.getsockname()[1]}", sidecar, model, server, thread)
     try:
+        until(lambda: server.started)  # a quick model is warm before anybody listens
         yield started
     finally:
         model.held.set()

@@ -74,6 +74,15 @@ def test_verify_and_card_on_a_finished_run(done, monkeypatch, capsys):
     assert code == 0 and "follow from the predictions" in out, out + err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for a library of Linux")
+def test_doctor_notes_a_library_that_the_system_lacks():
+    from scionwood.doctor import library_checks
+
+    assert list(library_checks("c")) == []
+    [check] = library_checks("nosuchlibrary")
+    assert check.mark == "note" and "apt install libnosuchlibrary1" in check.text
+
+
 def test_doctor_goes_on_after_a_broken_task(monkeypatch):
     import scionwood.task
     from scionwood.doctor import task_checks

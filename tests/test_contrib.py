@@ -16,7 +16,8 @@ CONTRIB = Path(__file__).parent.parent / "contrib"
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed")
 def test_the_node_caller(tmp_path):
     def call(*args):
-        done = subprocess.run(["node", str(CONTRIB / "scion-client.mjs"), *args], capture_output=True, text=True, timeout=60, env=environment)
+        done = subprocess.run(["node", str(CONTRIB / "scion-client.mjs"), *args], capture_output=True, text=True, timeout=60,
+                              env=environment)
         return done.returncode, done.stdout, done.stderr
 
     with live(tmp_path, api_key="k" * 16, deadline_ms=50) as server:
@@ -32,6 +33,14 @@ def test_the_node_caller(tmp_path):
         environment = os.environ | {"SCION_URL": server.url, "SCION_API_KEY": "x"}
         code, out, err = call("classify", "x")
         assert code != 0 and "401" in err and not out
+
+
+def test_the_systemd_unit_says_all_that_other_machines_need():
+    """The unit lets in this machine alone, so that --host alone would listen in vain."""
+    lines = (CONTRIB / "scion-serve.service").read_text().splitlines()
+    told = "\n".join(line for line in lines if line.startswith("#"))
+    assert {"IPAddressDeny=any", "IPAddressAllow=localhost"} <= set(lines)
+    assert all(part in told for part in ("--host 0.0.0.0", "--api-key-file", "LoadCredential=", "IPAddressAllow=localhost "))
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

@@ -63,6 +63,24 @@ def test_an_adapter_of_a_deeper_base(run, tmp_path, monkeypatch, capsys):
     assert code == 2 and "adapts layer 30, but base" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("kind", ["mlx-lm", "PEFT"])
+def test_an_exported_adapter_of_the_embedded_base_finds_it(kind, run, tmp_path, monkeypatch, capsys):
+    """It has a layer too many, so that the command stops where the base is known."""
+    from safetensors.torch import load_file, save_file
+
+    from scionwood.export.source import public_name
+
+    where, weights, key = {"mlx-lm": ("export/mlx", "adapters.safetensors", "model"),
+                           "PEFT": ("adapter/adapter-0/best", "adapter_model.safetensors", "base_model_name_or_path")}[kind]
+    folder = shutil.copytree(run / where, tmp_path / "deep")
+    save_file({k.replace("layers.1.", "layers.99."): v for k, v in load_file(folder / weights).items()}, folder / weights)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert public_name("embedded") != "embedded"
+    (folder / "adapter_config.json").write_text(json.dumps(config | {key: public_name("embedded")}))
+    code, _, err = scion(monkeypatch, capsys, "import", folder, "--task", "tiny", "--out", tmp_path / "x", "--set", "train.device=cpu")
+    assert code == 2 and "adapts layer 99, but base 'embedded' has" in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("targets,said", [(["embed_tokens"], "an update of 'embed_tokens' could not be exported, so it is not trained"),
                                           (["q_porj"], "did you mean 'q_proj'?"), ([], "name at least one matrix")])
 def test_training_refuses_what_could_not_be_exported(targets, said):

@@ -1,8 +1,11 @@
 """What fits a small machine: the arithmetic by hand, and the command."""
 
+import json
+
 import pytest
 from conftest import tiny_model
 from export_runs import scion
+from serving_export import write_export
 
 from scionwood.errors import UserError
 from scionwood.export.devices import DEVICES
@@ -33,6 +36,28 @@ def test_needed_and_free_are_added_up():
     lines = fit(shape, DEVICES["pi4"], 1000)["lines"]
     assert "  needed             3.38 GB of 3.50 GB = 4 GB - 0.5 GB for the system (assumed)" in lines  # 3 + 0.131 + 0.25
     assert fit(shape, DEVICES["pi4"], 2000)["fits"] is False  # 3 + 0.262 + 0.25
+
+
+def test_a_sidecars_caches_are_counted_and_a_token_reads_one():
+    shape = Shape("m", 3.0e9, 32, 8, 128)
+    told = fit(shape, DEVICES["pi4"], 1000, routes=1)
+    assert told["fits"] is False  # 3 + 2 x 0.131 + 0.25 of 3.5
+    told, alone = fit(shape, DEVICES["pi5"], 1000, routes=3)["lines"], fit(shape, DEVICES["pi5"], 1000)["lines"]
+    assert "  key-value caches   0.52 GB = 4 caches (3 routes + 1) x 2 x 32 layers x 8 heads x 128 x 2 bytes x 1000 tokens" in told
+    assert "  key-value cache    0.13 GB = 2 x 32 layers x 8 heads x 128 x 2 bytes x 1000 tokens" in alone
+    assert told[4].startswith("  needed             3.77 GB") and told[5] == alone[5]
+
+
+def test_a_run_is_counted_as_it_is_served(tokenizer, tmp_path, monkeypatch, capsys):
+    run = write_export(tmp_path / "run", tiny_model(), tokenizer, max_length=700)
+    for folder in (run, run / "export"):
+        code, out, _ = scion(monkeypatch, capsys, "fit", folder, "--no-measure", "-d", "pi4")
+        assert code == 0 and "= 4 caches (3 routes + 1) x 2 x 4 layers x 2 heads x 8 x 2 bytes x 700 tokens" in out
+    assert "x 512 tokens" in scion(monkeypatch, capsys, "fit", run, "--no-measure", "-d", "pi4", "--context", "512")[1]
+    about = json.loads((run / "export/serving.json").read_text())
+    (run / "export/serving.json").write_text(json.dumps(about | {"task": "gone"}))
+    code, out, err = scion(monkeypatch, capsys, "fit", run, "--no-measure", "-d", "pi4")
+    assert code == 0 and "one key-value cache is counted" in err and "task 'gone'" in err and "cache    " in out
 
 
 def test_speed_is_scaled_by_the_share_of_the_bandwidth():

@@ -54,6 +54,18 @@ def test_a_busy_slot_is_waited_for_until_the_deadline():
     assert taken(slots, [1], time.monotonic() - 1) == 0  # a free one needs no waiting
 
 
+def test_a_busy_prefix_is_waited_for_though_other_slots_are_idle():
+    """They hold other prompts, which a request of this one would push out."""
+    slots = Slots(3)
+    slots.keep([1])
+    slots.keep([2])
+    with slots.taken([1, 5]) as own:
+        with pytest.raises(TimeoutError):
+            taken(slots, [1, 6], time.monotonic() + 0.02)
+        assert own not in (taken(slots, [2, 6]), taken(slots, [3]))
+    assert taken(slots, [1, 6]) == own
+
+
 def test_slots_are_held_by_one_request_at_a_time():
     slots, inside, most, lock = Slots(2), [0, 0], [0, 0], threading.Lock()
 

@@ -107,7 +107,9 @@ def test_what_draining_does_not_finish_stays_for_the_next_start(tmp_path):
     with live(tmp_path, task, model, drain_seconds=0) as server:
         until(server.sidecar.is_ready)
         model.held.clear()
-        ids = [httpx.post(f"{server.url}/v1/classify", json={"text": f"n {n}"}, headers={"X-Deadline-Ms": "20"}).json()["result_id"] for n in range(3)]
+        hurry = {"X-Deadline-Ms": "20"}
+        late = [httpx.post(f"{server.url}/v1/classify", json={"text": f"n {n}"}, headers=hurry).json() for n in range(3)]
+        ids = [answer["result_id"] for answer in late]
         server.server.stop()
         until(lambda: not server.thread.is_alive())
         threading.Timer(0.3, model.held.set).start()
@@ -146,7 +148,9 @@ def test_a_secret_never_reaches_disk_or_log(tmp_path, caplog):
 
 
 def test_errors_are_one_line_without_a_value(running):
-    post = lambda content, type="application/json": running.http.post("/v1/memorize", content=content, headers={"Content-Type": type})  # noqa: E731
+    def post(content, type="application/json"):
+        return running.http.post("/v1/memorize", content=content, headers={"Content-Type": type})
+
     for content, status, says in (
         (b"{", 400, "not JSON"), (b"\xff", 400, "not UTF-8"), (b'{"text": NaN}', 400, "not JSON"), (b"[" * 100_000, 400, "not JSON"),
         (b"[" * 70 + b"]" * 70, 400, "nested deeper"), (b"[]", 422, "a JSON object is expected"), (b'"hi"', 422, "a JSON object"),
@@ -246,7 +250,8 @@ def test_the_door(tmp_path):
         assert "access-control-allow-origin" not in httpx.get(f"{server.url}/healthz", headers={"Origin": "http://a"}).headers
     with live(tmp_path, api_key=KEY) as server:
         assert httpx.get(f"{server.url}/healthz", headers={"Host": "device.local"}).status_code == 200
-        for headers in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": KEY}, {"Authorization": "Basic x"}, {"Authorization": "Bearer é"}):
+        wrong = (f"Bearer {KEY}x", KEY, "Basic x", "Bearer é")
+        for headers in ({}, *({"Authorization": text} for text in wrong)):
             got = httpx.post(f"{server.url}/v1/classify", json={"text": "x"}, headers={k: v.encode() for k, v in headers.items()})
             assert got.status_code == 401 and got.headers["www-authenticate"] == "Bearer"
         for path in ("/metrics", "/docs", "/openapi.json", "/v1/models", "/nothing"):
@@ -256,7 +261,8 @@ def test_the_door(tmp_path):
 
 def test_it_does_not_listen_beyond_this_machine_without_a_key(tmp_path):
     task = load_task("cerebellum")
-    for settings, says in ((Serving(host="0.0.0.0", state=tmp_path), "other machines"), (Serving(host="0.0.0.0", api_key="short"), "16 printable"),
+    for settings, says in ((Serving(host="0.0.0.0", state=tmp_path), "other machines"),
+                           (Serving(host="0.0.0.0", api_key="short"), "16 printable"),
                            (Serving(host="127.0.0.1", api_key="ключ-ключ-ключ-ключ"), "16 printable")):
         with pytest.raises(UserError, match=says):
             serve(task, lambda: None, settings)
@@ -291,7 +297,9 @@ def test_a_disk_that_cannot_be_written_still_gives_the_default(running):
 
 
 def test_chat_in_openais_form(running):
-    ask = lambda **more: running.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}], **more})  # noqa: E731
+    def ask(**more):
+        return running.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}], **more})
+
     got = ask(model="any", temperature=0, max_tokens=5).json()
     assert got["choices"][0]["message"] == {"role": "assistant", "content": "good day"} and got["usage"]["total_tokens"] == 5
     events = [line.removeprefix("data: ") for line in ask(stream=True, stream_options={"include_usage": True}).text.split("\n\n") if line]
@@ -302,7 +310,8 @@ def test_chat_in_openais_form(running):
     schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
     assert ask(response_format=schema).json()["choices"][0]["message"]["content"] == "{}"
     assert running.http.get("/v1/models").json()["data"][0]["id"] == "slow"
-    for more, says in (({"temperature": 0.7}, "temperature"), ({"n": 2}, "'n'"), ({"tools": []}, "unknown key 'tools'"), ({"messages": []}, "messages"),
+    for more, says in (({"temperature": 0.7}, "temperature"), ({"n": 2}, "'n'"), ({"tools": []}, "unknown key 'tools'"),
+                       ({"messages": []}, "messages"),
                        ({"messages": [{"role": "assistant", "content": "x"}]}, "end with a message of the user"),
                        ({"response_format": {"type": "json_schema"}}, "json_schema is missing"), ({"max_tokens": 0}, "max_tokens")):
         got = ask(**more)
@@ -328,7 +337,8 @@ def test_metrics_count_what_happened(running):
 
 def test_the_documentation_needs_nothing_from_elsewhere(running):
     page = running.http.get("/docs")
-    assert page.status_code == 200 and "/v1/arbitrate" in page.text and "candidates[].text" in page.text and "curl http://127.0.0.1" in page.text
+    assert page.status_code == 200
+    assert all(part in page.text for part in ("/v1/arbitrate", "candidates[].text", "curl http://127.0.0.1"))
     assert not re.search(r"<script|src=|@import|//cdn", page.text)
     document = running.http.get("/openapi.json").json()
     assert set(document["paths"]) == {"/v1/classify", "/v1/memorize", "/v1/arbitrate", "/v1/results/{id}", "/v1/models",

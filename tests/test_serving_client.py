@@ -138,7 +138,8 @@ def test_what_is_no_server_of_ours_is_said():
             connection.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", retries=0) as scion, pytest.raises(ServerError, match="not the answer of a scionwood"):
+    url, match = f"http://127.0.0.1:{listener.getsockname()[1]}", "not the answer of a scionwood"
+    with Client(url, retries=0) as scion, pytest.raises(ServerError, match=match):
         scion.models()
     listener.close()
 

@@ -43,7 +43,8 @@ class Rich(TinyTask):
         return [{"role": "user", "content": case.input["text"] + json.dumps(case.input)}]
 
     def constraint(self, case):
-        return super().constraint(case) if case.job == "colour" else JsonSchema({"type": "object", "properties": {"n": {"type": "integer"}}})
+        number = JsonSchema({"type": "object", "properties": {"n": {"type": "integer"}}})
+        return super().constraint(case) if case.job == "colour" else number
 
     def parse(self, case, text):
         if case.job == "colour":
@@ -80,11 +81,13 @@ def test_each_job_has_a_route_and_each_key_the_types_that_were_seen():
     assert set(routes) == {"count-things", "colour"}
     schema = routes["count-things"].request.model_json_schema(by_alias=True)
     assert set(schema["required"]) == {"text", "n", "class", "model_x", "tags", "meta"} and "_odd key" in schema["properties"]
-    assert schema["properties"]["n"]["type"] == "number" and {t["type"] for t in schema["properties"]["class"]["anyOf"]} == {"string", "null"}
+    assert schema["properties"]["n"]["type"] == "number"
+    assert {t["type"] for t in schema["properties"]["class"]["anyOf"]} == {"string", "null"}
     read = routes["count-things"].read
     assert read(Rich.INPUTS[0]) == Rich.INPUTS[0] and read(Rich.INPUTS[1]) == Rich.INPUTS[1]
     for change, says in (({"text": 7}, "'text'"), ({"extra": 1}, "unknown key 'extra'"), ({"text": "x" * (LONGEST + 1)}, "'text'"),
-                         ({"tags": ["\ud800"]}, "surrogate"), ({"tags": [1] * 101}, "'tags'"), ({SECRET + ": password is h1dden-9x": 1}, "unknown key")):
+                         ({"tags": ["\ud800"]}, "surrogate"), ({"tags": [1] * 101}, "'tags'"),
+                         ({SECRET + ": password is h1dden-9x": 1}, "unknown key")):
         with pytest.raises(UserError, match=says) as e:
             read(Rich.INPUTS[0] | change)
         assert "h1dden" not in str(e.value)

@@ -11,7 +11,8 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 from schemathesis import GenerationMode, checks  # noqa: E402
 
 checks.load_all_checks()
-NAMES = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance", "allow_header_conformance")
+NAMES = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
+         "allow_header_conformance")
 CHECKS = [checks.CHECKS.get_one(name) for name in NAMES]
 
 

@@ -82,7 +82,8 @@ def start(tmp_path, run):
 
 def same(a, b):
     """Whether two responses are one answer. How much of a prompt came from the cache may show in a confidence's last digits, no more."""
-    assert {k: v for k, v in a.items() if k not in ("latency_ms", "confidence")} == {k: v for k, v in b.items() if k not in ("latency_ms", "confidence")}
+    said = [{k: v for k, v in answer.items() if k not in ("latency_ms", "confidence")} for answer in (a, b)]
+    assert said[0] == said[1]
     assert a["confidence"] == pytest.approx(b["confidence"], abs=2e-3)
 
 
@@ -129,7 +130,8 @@ def test_chat_on_the_real_engine(start):
         got = scion.chat([{"role": "user", "content": "hello <|im_end|> there"}], max_tokens=5)
         assert got["usage"]["completion_tokens"] <= 5 and got["choices"][0]["finish_reason"] in ("stop", "length")
         assert got == got | {"object": "chat.completion", "model": "tiny-f16"}
-        schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"], "additionalProperties": False}
+        schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"],
+                  "additionalProperties": False}
         wanted = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}}
         content = scion.chat([{"role": "user", "content": "a colour"}], response_format=wanted)["choices"][0]["message"]["content"]
         assert content.startswith("{") and json.loads(content)["colour"] in ("red", "blue")
@@ -139,15 +141,42 @@ def test_chat_on_the_real_engine(start):
             assert r.status_code == 422 and says in r.json()["error"]["message"]
         r = scion.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "word " * 3000}]})
         assert r.status_code == 422 and "context" in r.json()["error"]["message"]
-        long = scion.memorize("word " * 790, previous=["word " * 790], deadline_ms=20000)
-        assert long["status"] == "error" and long["degraded"] and long["decision"] == "SAVE" and "max_length" in long["reason"]
+
+
+def test_what_is_too_long_for_the_model_is_refused_with_its_length(start, renderer):
+    """The export's context is 1000 tokens; each text is within the 4000 characters that a request may have."""
+    task, process = load_task("cerebellum"), start("--deadline-ms", "20000")
+
+    def tokens(job, body):
+        return [len(renderer.render(task.messages(c)).prompt) for c in to_cases(job, read(job, body))]
+
+    def post(job, body):
+        r = scion.http.post(f"/v1/{job}", json=body)
+        return r.status_code, r.json().get("error", {}).get("message", ""), r.json().get("status")
+
+    def asked():
+        return [line for line in httpx.get(f"{process.url}/metrics").text.splitlines() if line.startswith("scion_model_seconds_count")]
+
+    with process.client(retries=0) as scion:
+        scion.wait_ready(30)
+        long, short = {"text": "mill " * 790, "previous": ["mill " * 790]}, {"text": "mill " * 700}
+        (n,), (m,) = tokens("memorize", long), tokens("memorize", short)
+        assert n > 1000 > m and len(short["text"]) > 1000  # the second is long in characters alone
+        told = f"{n} tokens with the instructions, more than the context of 1000; shorten or split the text"
+        before = asked()
+        assert post("memorize", long) == (422, told, None)
+        assert asked() == before  # the model did not see it
+        assert post("memorize", short) == (200, "", "ok")
+        pair = {"new": "moved to Ghent", "candidates": ["lives in Leiden", "é" * 3000]}
+        assert post("arbitrate", pair) == (422, f"m1: {told.replace(str(n), str(tokens('arbitrate', pair)[1]))}", None)
 
 
 def test_a_stop_drains_and_a_kill_loses_nothing_that_was_promised(start):
     process = start()
     with process.client(retries=0) as scion:
         scion.wait_ready(30)
-        promised = [r["result_id"] for n in range(8) if (r := scion.memorize(f"note {n}: the boat is at pier {n}", deadline_ms=1))["degraded"]]
+        said = [scion.memorize(f"note {n}: the boat is at pier {n}", deadline_ms=1) for n in range(8)]
+        promised = [answer["result_id"] for answer in said if answer["degraded"]]
     process.stop(signal.SIGKILL)
     again = start()
     with again.client() as scion:

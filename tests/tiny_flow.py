@@ -70,9 +70,8 @@ def make_flow(recipe_: Recipe, folder: Path, monkeypatch=None, lines: list | Non
     """A flow whose task is TinyTask, without an entry point. What it says goes to ``lines``."""
     import scionwood.flow as flow_module
 
-    task = lambda name, **options: TinyTask()  # noqa: E731
-    if monkeypatch:
-        monkeypatch.setattr(flow_module, "load_task", task)
-    else:
-        flow_module.load_task = task
-    return Flow(recipe_, Run(folder, echo=lines.append if lines is not None else lambda text: None))
+    before, flow_module.load_task = flow_module.load_task, lambda name, **options: TinyTask()
+    try:
+        return Flow(recipe_, Run(folder, echo=lines.append if lines is not None else lambda text: None))
+    finally:
+        flow_module.load_task = before  # what is left behind would be another test's task

@@ -36,6 +36,8 @@ def checks() -> Iterator[Check]:
     for name, use in EXTRA.items():
         if importlib.util.find_spec(name) is None:
             yield Check("note", f"{name} is not installed (only needed for {use})")
+    if importlib.util.find_spec("xllamacpp") is not None:
+        yield from library_checks()
     if training:
         yield from machine_checks()
         yield from base_checks()
@@ -49,6 +51,15 @@ def package_checks(names: tuple[str, ...], source: str) -> Iterator[Check]:
             yield Check("ok", f"{name} {version(name)}")
         except PackageNotFoundError:
             yield Check("FAIL", f"{name} is missing: pip install {source}")
+
+
+def library_checks(name: str = "gomp") -> Iterator[Check]:
+    """Whether the system has the library that llama.cpp is linked with on Linux; elsewhere its package carries all it needs."""
+    from ctypes.util import find_library
+
+    if platform.system() == "Linux" and find_library(name) is None:
+        yield Check("note", f"lib{name} is not found; llama.cpp (scion export and scion serve) needs the system's own: "
+                            f"apt install lib{name}1")
 
 
 def machine_checks() -> Iterator[Check]:

@@ -25,6 +25,14 @@ def read_adapter(folder: Path) -> tuple[Lora, str]:
     raise UserError(f"{folder}: no adapter; a folder of mlx-lm holds adapters.safetensors, one of PEFT adapter_model.safetensors")
 
 
+def named_base(name: str) -> str:
+    """The base that an adapter names, as it is loaded: exported files call the embedded base by its public name."""
+    from scionwood.export.source import public_name
+    from scionwood.models.loading import EMBEDDED
+
+    return EMBEDDED if name == public_name(EMBEDDED) and not Path(name).is_dir() else name
+
+
 def check_possible(recipe: "Recipe") -> None:
     """An adapter that is there already has one set of weights and no training that could be repeated on shuffled labels."""
     if recipe.adapter.folder and recipe.evidence.shuffled_control:

@@ -80,18 +80,23 @@ def shape_from(params: str, kind: str) -> Shape:
     return Shape(f"{params} {kind}", count * BITS[kind] / 8, USUAL["layers"], USUAL["kv_heads"], USUAL["head"], assumed=True)
 
 
-def fit(shape: Shape, device: Device, context: int, speed: Speed | None = None) -> dict[str, Any]:
-    """``{"fits", "lines"}``: the verdict and the arithmetic, one step a line."""
+def fit(shape: Shape, device: Device, context: int, speed: Speed | None = None, routes: int | None = None) -> dict[str, Any]:
+    """``{"fits", "lines"}``: the verdict and the arithmetic, one step a line.
+
+    ``routes``: those of a sidecar, which holds a cache of ``context`` tokens for each and one more; None is a single cache. A token
+    reads one of them.
+    """
     cache, free = shape.cache(context), (device.memory - device.reserved) * 1e9
-    needed = shape.bytes + cache + PROGRAM
+    caches = 1 if routes is None else routes + 1
+    needed = shape.bytes + caches * cache + PROGRAM
     fits = needed <= free
     known = " (an assumed shape; a run or a GGUF file is exact)" if shape.assumed else ""
     counted = f" = parameters x {BITS[shape.name.split()[-1]]:g} bits / 8" if shape.assumed else ""
     lines = [
         f"{shape.name} on {device.label}: {'fits' if fits else 'does NOT fit'}",
         f"  file               {gb(shape.bytes)}{counted}",
-        f"  key-value cache    {gb(cache)} = 2 x {shape.layers} layers x {shape.kv_heads} heads x {shape.head} x {KV_BYTES} bytes "
-        f"x {context} tokens{known}",
+        f"  key-value cache{' ' if routes is None else 's'}   {gb(caches * cache)} = {counted_caches(routes)}2 x {shape.layers} layers "
+        f"x {shape.kv_heads} heads x {shape.head} x {KV_BYTES} bytes x {context} tokens{known}",
         f"  program, buffers   {gb(PROGRAM)} (assumed)",
         f"  needed             {gb(needed)} of {gb(free)} = {device.memory:g} GB - {device.reserved:g} GB for the system (assumed)",
     ]
@@ -108,6 +113,11 @@ def fit(shape: Shape, device: Device, context: int, speed: Speed | None = None) 
                          f"  about              not estimated: {here}, but so small a model runs from the processor's cache, and memory "
                          f"tells nothing; time it there")
     return {"fits": fits, "lines": lines}
+
+
+def counted_caches(routes: int | None) -> str:
+    """"4 caches (3 routes + 1) x " for a sidecar."""
+    return "" if routes is None else f"{routes + 1} caches ({routes} route{'s' * (routes != 1)} + 1) x "
 
 
 def several_threads(speed: Speed) -> str:

@@ -37,6 +37,16 @@ class GgufModel:
         self.engine = LlamaCpp(artifact.model, context=context, slots=prompts + 1, threads=settings.threads)
         self.system = GgufSystem(artifact.name, "export", self.engine, self.renderer, task, max_length=context)
 
+    def check(self, case: Case) -> None:
+        """Raises UserError where a case's prompt does not fit the context. May be called from any thread."""
+        text, _ = self.renderer.text(self.task.messages(case))
+        if len(text.encode()) < self.engine.context:  # a token is a byte at least
+            return
+        tokens, part = len(self.renderer.encode(text)), case.id.partition("#")[2]
+        if tokens + 1 > self.engine.context:
+            raise UserError(f"{part + ': ' if part else ''}{tokens} tokens with the instructions, more than the context of "
+                            f"{self.engine.context}; shorten or split the text")
+
     def answer(self, case: Case) -> Prediction:
         """One prediction. JSON of an object that does not begin with a brace (thinking that leaked, say) is invalid."""
         (p,) = self.system.predict([case])

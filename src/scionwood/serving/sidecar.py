@@ -25,10 +25,12 @@ PURGE_SECONDS = 600
 
 
 class Model(Protocol):
-    """What answers: the exported file in this process. Called from the threads of the line alone."""
+    """What answers: the exported file in this process. Called from the threads of the line alone, but for ``check``."""
 
     name: str
     rev: str
+
+    def check(self, case: Case) -> None: ...
 
     def answer(self, case: Case) -> Prediction: ...
 
@@ -120,6 +122,12 @@ class Sidecar:
     def by_rule(self, cases: Sequence[Case]) -> list[Prediction | None]:
         """What the task's gate answers, without the model."""
         return [gated(self.task, case) for case in cases]
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """Raises UserError where a case is too long for the model. While it loads nothing is known; then ``answer`` tells."""
+        if self.model is not None:
+            for case in cases:
+                self.model.check(case)
 
     def steps(self, route: str, cases: Sequence[Case]) -> list[Callable[[], Prediction]]:
         return [partial(self.answer, route, case) for case in cases]

@@ -59,6 +59,10 @@ async def answer(sidecar: Sidecar, route: Route, request: Request) -> Response:
     asked_of_model = [c for c, g in zip(cases, given) if g is None]
     if not asked_of_model:
         return JSONResponse(sidecar.response(route, asked, cases, given, []))
+    try:
+        await asyncio.to_thread(sidecar.check, asked_of_model)
+    except UserError as e:
+        raise Refused(422, str(e)) from None
     sidecar.admit()  # again: others have come while the body was read
     try:
         job = sidecar.line.submit(sidecar.steps(route.name, asked_of_model))
