@@ -1,5 +1,6 @@
 """The commands that look at a run, on a small one."""
 
+import subprocess
 import sys
 
 import pytest
@@ -72,6 +73,22 @@ def test_verify_and_card_on_a_finished_run(done, monkeypatch, capsys):
     assert (done / "README.md").read_bytes() == before
     code, out, err = scion(monkeypatch, capsys, "verify", done)
     assert code == 0 and "follow from the predictions" in out, out + err
+
+
+def test_doctor_where_only_the_sidecar_is_installed():
+    """The libraries of training are hidden from the import system."""
+    code = """
+import sys
+from importlib.machinery import PathFinder
+find, hidden = PathFinder.find_spec, {"torch", "transformers", "peft", "accelerate", "scipy", "sklearn"}
+PathFinder.find_spec = lambda name, path=None, target=None: None if name in hidden else find(name, path, target)
+sys.argv = ["scion", "doctor"]
+from scionwood.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "note torch is not installed, so nothing is trained here" in done.stdout, done.stderr
+    assert "task 'cerebellum'" in done.stdout and done.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks for a library of Linux")
