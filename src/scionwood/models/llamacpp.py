@@ -20,6 +20,7 @@ from scionwood.errors import UserError
 from scionwood.models.slots import Slots
 
 GUIDANCE = "%llguidance {}"  # the first line of a grammar that llguidance, not llama.cpp itself, is to follow
+SMALL_FILE = 200_000_000  # bytes
 TOP = 64  # tokens of which plain log-probabilities are asked at once
 LIFT = 100.0  # added to the logits of wanted tokens, so that only they are left: more than logits differ by
 DRAW = 160.0  # added once more to the logit of the token that is to be drawn
@@ -179,6 +180,9 @@ def _start(path: Path, adapter: Path | None, context: int, slots: int, threads: 
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     params.n_ctx, params.n_parallel = context * slots, slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    if Path(path).stat().st_size <= SMALL_FILE:  # rounding in the attention would decide near ties, and its cache is small in float32
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_ram_mib = 0  # slots are chosen here, so llama.cpp's own second cache would only copy
     params.fit_params = False  # the context is what was asked for, or an error
     params.verbosity = -1  # prompts are nobody else's business
