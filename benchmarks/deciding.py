@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import run_script
 from scionwood.models.loading import EMBEDDED
 from scionwood.systems.base import OK, Prediction, System, from_text
 from scionwood.systems.label_scoring import LabelScorer
@@ -175,8 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(e, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

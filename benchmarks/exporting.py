@@ -24,7 +24,7 @@ from statistics import median
 from typing import Callable, Sequence
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import UserError, run_script
 from scionwood.models.light import LightTokenizer
 from scionwood.models.llamacpp import LlamaCpp, default_threads
 from scionwood.models.prompts import Renderer
@@ -188,8 +188,4 @@ def bar(cases: Sequence[Case], title: str):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(e, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -24,7 +24,7 @@ from typing import Iterator
 import psutil
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import UserError, run_script
 from scionwood.tasks.lumen.sensing.readings import Reading, reading
 from scionwood.tasks.lumen.store.compact import write_compact
 
@@ -122,8 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(f"live: {e}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

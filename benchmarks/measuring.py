@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import UserError, run_script
 
 NAMES = {"ours": "thermometer", "texts": "thermometer, texts of 250 words", "plain": "plain code, same measures",
          "lexicalrichness": "lexicalrichness: MTLD, HD-D"}
@@ -187,8 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(e, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

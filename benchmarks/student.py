@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import run_script
 from scionwood.tasks.lumen.student import compact, distil, forests, portable
 from scionwood.tasks.lumen.student.assemble import Scores, decide, drawing, likeliest
 from scionwood.tasks.lumen.student.examples import Example, natural_windows, split_by_time, taught_by_rules
@@ -93,8 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(f"student: {e}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import UserError, run_script
 from scionwood.models.settings import Adapter
 from scionwood.training.settings import Train
 
@@ -310,8 +310,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(e, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from scionwood.cli import main
+from export_runs import scion
 from tiny_flow import TinyTask, make_base, make_flow, recipe
 
 
@@ -15,18 +16,6 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as m:
         make_flow(recipe(make_base(tmp_path_factory.mktemp("base")), epochs=1), folder, m).all()
     return folder
-
-
-def scion(monkeypatch, capsys, *arguments):
-    """(exit code, stdout, stderr) of a command whose task is TinyTask."""
-    import scionwood.flow
-
-    monkeypatch.setattr(scionwood.flow, "load_task", lambda name, **options: TinyTask())
-    monkeypatch.setattr(sys, "argv", ["scion", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    told = capsys.readouterr()
-    return stopped.value.code, told.out, told.err
 
 
 def test_show_marks_right_and_wrong(done, monkeypatch, capsys):

@@ -5,6 +5,17 @@ class UserError(Exception):
     """A mistake in what the user gave us. The command prints the text alone, without a traceback, and exits with 2."""
 
 
+def run_script(main) -> None:
+    """Run the ``main`` of a script as the command would: a UserError is one line on stderr and exit code 2."""
+    import sys
+
+    try:
+        main()
+    except UserError as e:
+        print(e, file=sys.stderr)
+        sys.exit(2)
+
+
 def nearest(word: str, known) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word closest to ``word``, or an empty string."""
     import difflib

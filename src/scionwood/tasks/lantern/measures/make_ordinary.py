@@ -13,7 +13,7 @@ from typing import Iterator
 import numpy as np
 
 from scionwood import files
-from scionwood.errors import UserError
+from scionwood.errors import UserError, run_script
 from scionwood.tasks.lantern.measures import kinds
 from scionwood.tasks.lantern.measures.ordinary import TABLE
 from scionwood.tasks.lantern.measures.sets import jaccard
@@ -167,8 +167,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as e:
-        print(e, file=sys.stderr)
-        sys.exit(2)
+    run_script(main)
