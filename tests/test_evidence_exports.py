@@ -51,7 +51,8 @@ def test_what_is_lost_is_counted_named_and_judged():
 def test_failures_differ_and_gated_cases_are_not_counted():
     broken = answers(CASES, most)
     broken[3] = {"case": "c3", "status": "timeout"}
-    (entry,) = compute(TASK, CASES, [system("adapter", "adapter", answers(CASES, most), 0), system("gguf:f16", "export", broken, 0)])["exports"]
+    systems = [system("adapter", "adapter", answers(CASES, most), 0), system("gguf:f16", "export", broken, 0)]
+    (entry,) = compute(TASK, CASES, systems)["exports"]
     assert entry["same"]["differ"] == ["c3"]
     (entry,) = run(("gguf:f16", most), gated=(1, 2, 3))["exports"]
     assert entry["same"]["n"] == 77
@@ -74,7 +75,8 @@ def test_without_exports_or_an_adapter_there_is_nothing():
     assert run()["exports"] == []
     alone = compute(TASK, CASES, [system("base", "base", answers(CASES, most)), system("gguf:f16", "export", answers(CASES, most), 0)])
     assert alone["exports"] == []
-    assert "export cost" not in render_card(run(), make_context())
+    card = render_card(run(), make_context())
+    assert "export cost" not in card and "scion serve" not in card
 
 
 def test_card_and_report_tell_it():
@@ -86,11 +88,14 @@ def test_card_and_report_tell_it():
     assert "`gguf:q4_0`: 48 of 80 answers are equal, and it is **worse** than the adapter." in told
     assert "| `gguf:f16` | 13.90 | 80 | 80 |" in told and "| `gguf:q4_0` | `parity` | 40 | 0 / 32 |" in told
     assert "What the export cost" in report and "13.90" in report
+    use = card.split("## How to use it")[1].split("\n## ")[0]
+    assert "\nscion serve runs/digits " in use and "scion serve runs/digits " in report
     comparisons = card.split("## Comparisons")[1].split("\n## ")[0]
     assert "gguf" not in comparisons and {c["system"] for c in figures["comparisons"]} == {"adapter", "gguf:f16", "gguf:q4_0"}
 
 
 def test_an_export_without_an_adapter_is_the_cards_subject():
-    alone = compute(TASK, CASES, [system("base", "base", answers(CASES, lambda i: i % 8 == 0)), system("gguf:f16", "export", answers(CASES, most), 0)])
+    alone = compute(TASK, CASES, [system("base", "base", answers(CASES, lambda i: i % 8 == 0)),
+                                  system("gguf:f16", "export", answers(CASES, most), 0)])
     assert "The export is **better** than the untuned base" in render_card(alone, make_context())
     assert "## Comparisons" in render_card(alone, make_context())

@@ -156,10 +156,16 @@ def test_without_a_quantiser_one_line(run, monkeypatch, capsys):
     assert code == 2 and err.startswith("scion: gguf:q4_k_m: needs llama-quantize on PATH") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("given,said", [("q8_0", "did you mean 'gguf:q8_0'"), ("merge", "did you mean 'merged'")])
-def test_unknown_formats(given, said):
-    with pytest.raises(UserError, match=said):
+@pytest.mark.parametrize("given,meant", [("q8_0", "gguf:q8_0"), ("q8", "gguf:q8_0"), ("Q4_0", "gguf:q4_0"), ("q4km", "gguf:q4_k_m"),
+                                         ("gguf:q8", "gguf:q8_0"), ("merge", "merged"), ("olama", "ollama")])
+def test_unknown_formats(given, meant):
+    with pytest.raises(UserError, match=rf"^--to {given}: no such format; did you mean '{meant}'\? \(known: [^\n]+\)$"):
         check_formats([given])
+
+
+def test_a_format_like_no_other():
+    with pytest.raises(UserError, match=r"^--to xyz: no such format \(known: "):
+        check_formats(["xyz"])
 
 
 def test_ollama_brings_a_model_along():

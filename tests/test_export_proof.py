@@ -1,6 +1,7 @@
 """The recipe's exports in the flow: written, measured as systems, paired with the adapter, skipped, gone on with, verified."""
 
 import pytest
+from export_runs import scion
 from tiny_flow import make_base, make_flow, recipe
 
 from scionwood import files
@@ -85,7 +86,26 @@ def test_verify_sees_an_exported_file_that_changed(done):
         (line,) = found(flow)
         assert path.name in line and "measured" in line
         path.unlink()
-        assert found(flow)[0].endswith("absent found")
+        assert "absent found; write it again: scion export " in found(flow)[0]
+    finally:
+        path.write_bytes(whole)
+
+
+def test_the_command_tells_a_changed_file_from_a_false_card_and_how_to_mend_it(done, monkeypatch, capsys):
+    flow, _ = done
+    path = flow.run.path(flow.run.facts("prove-gguf-q8_0")["file"])
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        code, out, _ = scion(monkeypatch, capsys, "verify", flow.run.folder)
+        line, card, changed = out.splitlines()
+        assert code == 1 and line.startswith(f"export/{path.name}: sha256: ") and "does not follow" not in out
+        assert card.endswith("every figure, the card and the report follow from the predictions")
+        assert changed.endswith("1 exported file changed: what lies there is not what was measured")
+        mend = line.partition("write it again: scion ")[2].split()
+        assert mend == ["export", str(flow.run.folder), "--to", "gguf:q8_0"]
+        assert scion(monkeypatch, capsys, *mend)[0] == 0 and path.read_bytes() == whole
+        assert scion(monkeypatch, capsys, "verify", flow.run.folder)[0] == 0
     finally:
         path.write_bytes(whole)
 

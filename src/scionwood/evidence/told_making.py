@@ -181,6 +181,8 @@ def use(figures: Figures, context: Context) -> Section:
     served = [f"scion show {recipe['name']}.toml    # a case exactly as the model sees it"]
     if recipe["task"] == "cerebellum":
         served.append(f'scion memory classify "Where do I live?" --run runs/{recipe["name"]}    # the router itself')
+    if context.get("exports"):
+        served.append(f"scion serve runs/{recipe['name']}    # a server on this machine, from the exported file")
     return Section("How to use it", [
         USE, Code("python", "\n".join(lines)), Code("bash", "\n".join(served))])
 

@@ -20,12 +20,17 @@ def check_formats(formats: list[str]) -> list[str]:
     """The formats, each once, in the order in which they can be written. Unknown ones are one line."""
     for name in formats:
         if name not in FORMATS:
-            hint = f"; did you mean 'gguf:{name}'?" if f"gguf:{name}" in FORMATS else nearest(name, FORMATS)
-            raise UserError(f"--to {name}: no such format{hint} (known: {', '.join(FORMATS)})")
+            raise UserError(f"--to {name}: no such format{meant(name)} (known: {', '.join(FORMATS)})")
     wanted = list(dict.fromkeys(formats))
     if "ollama" in wanted and not any(f.startswith("gguf:") for f in wanted):
         wanted.append("gguf:q8_0")
     return sorted(wanted, key=lambda f: f == "ollama")  # its Modelfile names a file that must be there
+
+
+def meant(name: str) -> str:
+    """``nearest`` among the formats, also where "gguf:" was left out."""
+    short = {f.removeprefix("gguf:"): f for f in FORMATS}
+    return nearest(name, FORMATS) or re.sub("'(.+)'", lambda m: f"'{short[m[1]]}'", nearest(name.lower(), short))
 
 
 def check_packages(formats: list[str]) -> None:

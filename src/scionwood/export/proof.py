@@ -93,8 +93,9 @@ def facts(flow: "Flow") -> dict[str, dict[str, Any]]:
 
 def changed_files(flow: "Flow") -> Iterator[str]:
     """For ``scion verify``: exported files that are no longer those that were measured."""
-    for fact in facts(flow).values():
+    for name, fact in facts(flow).items():
         path = Path(flow.run.path(fact["file"]))
         found = file_hash(path) if path.is_file() else "absent"
         if found != fact["sha256"]:
-            yield f"{fact['file']}: sha256: {fact['sha256']} measured, {found} found"
+            yield (f"{fact['file']}: sha256: {fact['sha256']} measured, {found} found; "
+                   f"write it again: scion export {flow.run.folder} --to {name}")
