@@ -168,6 +168,7 @@ FOLDERS = {  # those that hold no module to say it
     "models/embedded": "The embedded base: tokenizer, chat template, weights.",
     "recipes": "The recipes that ship with the package.",
     "tasks/lantern/data": "What ordinary prose has, by length; passages that models are asked for; hand-written examples and their twins.",
+    "tasks/lumen/data": "A recording of one machine.",
     "tasks/lumen/live/page": "The live page: HTML, CSS and script, without anything from elsewhere.",
     "tasks/nla/data": "Hand-written texts, each with a description and a summary.",
     "tasks/cerebellum/data": "The hand-written cases, and the recorded teacher.",
