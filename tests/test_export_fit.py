@@ -11,6 +11,7 @@ from scionwood.errors import UserError
 from scionwood.export.devices import DEVICES
 from scionwood.export.fit import Shape, Speed, fit, measure, shape_from, shape_of
 from scionwood.export.gguf import write_gguf
+from scionwood.models.llamacpp import SMALL_FILE
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def test_a_7b_in_four_bits_does_not_fit_four_gigabytes(monkeypatch, capsys):
 def test_the_cache_by_hand(file):
     shape = shape_of(file)
     assert (shape.layers, shape.kv_heads, shape.head, shape.longest) == (4, 2, 8, 1024)
-    assert shape.cache(1000) == 2 * 4 * 2 * 8 * 2 * 1000 and shape.bytes == file.stat().st_size
+    assert shape.cache(1000) == 2 * 4 * 2 * 8 * 4 * 1000 and shape.bytes == file.stat().st_size  # float32: the file is small
+    assert Shape("m", SMALL_FILE + 1, 4, 2, 8).cache(1000) == 2 * 4 * 2 * 8 * 2 * 1000
 
 
 def test_needed_and_free_are_added_up():
@@ -52,7 +54,7 @@ def test_a_run_is_counted_as_it_is_served(tokenizer, tmp_path, monkeypatch, caps
     run = write_export(tmp_path / "run", tiny_model(), tokenizer, max_length=700)
     for folder in (run, run / "export"):
         code, out, _ = scion(monkeypatch, capsys, "fit", folder, "--no-measure", "-d", "pi4")
-        assert code == 0 and "= 4 caches (3 routes + 1) x 2 x 4 layers x 2 heads x 8 x 2 bytes x 700 tokens" in out
+        assert code == 0 and "= 4 caches (3 routes + 1) x 2 x 4 layers x 2 heads x 8 x 4 bytes x 700 tokens" in out
     assert "x 512 tokens" in scion(monkeypatch, capsys, "fit", run, "--no-measure", "-d", "pi4", "--context", "512")[1]
     about = json.loads((run / "export/serving.json").read_text())
     (run / "export/serving.json").write_text(json.dumps(about | {"task": "gone"}))

@@ -10,11 +10,11 @@ from typing import Any
 
 from scionwood.errors import UserError
 from scionwood.export.devices import Device
+from scionwood.models.llamacpp import SMALL_FILE
 
 PROGRAM = 0.25e9  # bytes for llama.cpp itself and its buffers: an assumption, printed as one
 CACHED = 1e8  # bytes of weights below which a processor's cache may hold them
 REACHED = 0.5  # how much of a data sheet's bandwidth a small board reaches: an assumption
-KV_BYTES = 2  # a float16
 # Bits per weight: blocks of 32 with a float16 scale for q8_0 and q4_0; for K-quants what whole files come to.
 BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q4_k_m": 4.85, "q4_0": 4.5, "q3_k_m": 3.9, "q2_k": 3.35}
 USUAL = {"layers": 32, "kv_heads": 8, "head": 128}  # where only a number of parameters is known: the shape of an 8B with grouped queries
@@ -32,9 +32,14 @@ class Shape:
     longest: int = 0
     assumed: bool = False
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value in the key-value cache: the engine keeps it in float32 for a small file, else in float16."""
+        return 4 if self.bytes <= SMALL_FILE else 2
+
     def cache(self, context: int) -> float:
         """Bytes of the key-value cache: two values per layer, head and position."""
-        return 2.0 * self.layers * self.kv_heads * self.head * KV_BYTES * context
+        return 2.0 * self.layers * self.kv_heads * self.head * self.value_bytes * context
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def fit(shape: Shape, device: Device, context: int, speed: Speed | None = None, 
         f"{shape.name} on {device.label}: {'fits' if fits else 'does NOT fit'}",
         f"  file               {gb(shape.bytes)}{counted}",
         f"  key-value cache{' ' if routes is None else 's'}   {gb(caches * cache)} = {counted_caches(routes)}2 x {shape.layers} layers "
-        f"x {shape.kv_heads} heads x {shape.head} x {KV_BYTES} bytes x {context} tokens{known}",
+        f"x {shape.kv_heads} heads x {shape.head} x {shape.value_bytes} bytes x {context} tokens{known}",
         f"  program, buffers   {gb(PROGRAM)} (assumed)",
         f"  needed             {gb(needed)} of {gb(free)} = {device.memory:g} GB - {device.reserved:g} GB for the system (assumed)",
     ]
