@@ -20,7 +20,7 @@ from scionwood.errors import UserError
 from scionwood.models.slots import Slots
 
 GUIDANCE = "%llguidance {}"  # the first line of a grammar that llguidance, not llama.cpp itself, is to follow
-SMALL_FILE = 200_000_000  # bytes
+SMALL_FILE = 200_000_000  # bytes; up to here the attention is exact, see _start
 TOP = 64  # tokens of which plain log-probabilities are asked at once
 LIFT = 100.0  # added to the logits of wanted tokens, so that only they are left: more than logits differ by
 DRAW = 160.0  # added once more to the logit of the token that is to be drawn
