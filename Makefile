@@ -15,7 +15,7 @@ test: $(VENV)/installed ## all tests
 
 figures: $(VENV)/installed ## the figures that the docs show: three seeds, then the generated parts of README.md and docs/
 	$(BIN)/scion run cerebellum --out runs/cerebellum-3-seeds --set "train.seeds=[0,1,2]"
-	$(BIN)/python docs/generate.py --run runs/cerebellum-3-seeds --picture
+	$(BIN)/python docs/generate.py --picture
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,10 +1,11 @@
 """Write the generated regions of README.md, docs/*.md and the data card: help, recipe keys, layout, limits, counts, figures.
 
-A region stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``; all else in a document is left as it is.
+A region stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``; all else in a document is left as it is. The figures of a
+run stand in ``<!-- generated:figures RUN -->``, RUN being its folder below runs/; they are left as they are where that run is not there.
 
     python docs/generate.py                                  # rewrite every region
     python docs/generate.py --check                          # exit 1 and name what is out of date
-    python docs/generate.py --run runs/cerebellum --picture  # figures of this run, and a picture of its report
+    python docs/generate.py figures --picture                # figures of the runs that are there, and pictures of their reports
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from typing import Any, Callable, Iterator, Literal, Sequence, Union, get_args, 
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "scionwood"
-RUN = ROOT / "runs" / "cerebellum-3-seeds"  # where `make figures` puts the run that the README shows
-PICTURE = ROOT / "docs" / "report.png"
+RUNS = ROOT / "runs"  # where `make figures` puts the runs that the documents show
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), SOURCE / "tasks" / "cerebellum" / "data" / "README.md"]
-REGION = re.compile(r"(?P<open><!-- generated:(?P<name>[a-z]+) -->\n)(?P<text>.*?)(?P<close><!-- /generated -->)", re.S)
+REGION = re.compile(r"(?P<open><!-- generated:(?P<name>[a-z]+)(?: (?P<run>[\w.-]+))? -->\n)(?P<text>.*?)(?P<close><!-- /generated -->)", re.S)
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -317,6 +317,11 @@ def devices(document: Path) -> str:
 # -- figures ---------------------------------------------------------------------------------------------------------------
 
 
+def picture_of(run: Path) -> Path:
+    """Where the picture of a run's report is kept."""
+    return ROOT / "docs" / f"report-{run.name}.png"
+
+
 def figures(document: Path, run: Path) -> str:
     """The verdict and the main table of a run, and the picture of its report where there is one."""
     from scionwood.evidence.card import block
@@ -325,23 +330,24 @@ def figures(document: Path, run: Path) -> str:
     from scionwood.files import read_json
 
     value = read_json(run / "figures.json")
-    picture = [f"![The report page of this run]({os.path.relpath(PICTURE, document.parent)})"] if PICTURE.exists() else []
+    drawn = picture_of(run)
+    picture = [f"![The report page of this run]({os.path.relpath(drawn, document.parent)})"] if drawn.exists() else []
     return "\n\n".join([" ".join(verdict_sentences(value)), *map(block, metrics(value).blocks), *picture])
 
 
 def draw(run: Path) -> None:
     """Take a picture of a run's report with a headless browser; say so where there is none."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    report = (run / "report.html").resolve()
+    report, target = (run / "report.html").resolve(), picture_of(run)
     if not browser or not report.exists():
-        print(f"{name_of(PICTURE)}: left as it is ({'no report.html in ' + str(run) if browser else 'no chromium found'})", file=sys.stderr)
+        print(f"{name_of(target)}: left as it is ({'no report.html in ' + str(run) if browser else 'no chromium found'})", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-                        f"--user-data-dir={profile}", "--window-size=1280,1600", f"--screenshot={PICTURE}", report.as_uri()],
+                        f"--user-data-dir={profile}", "--window-size=1280,1600", f"--screenshot={target}", report.as_uri()],
                        check=True, capture_output=True, timeout=120)
-    print(name_of(PICTURE))
+    print(name_of(target))
 
 
 # -- documents -------------------------------------------------------------------------------------------------------------
@@ -356,20 +362,32 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def rewritten(document: Path, names: Sequence[str], run: Path | None) -> tuple[str, list[str]]:
+def run_of(match: re.Match) -> Path | None:
+    """The run that a region of figures shows, where it is there."""
+    run = RUNS / (match["run"] or "")
+    return run if match["run"] and (run / "figures.json").exists() else None
+
+
+def rewritten(document: Path, names: Sequence[str]) -> tuple[str, list[str]]:
     """The text of a document with its regions written anew, and the names of those that changed."""
     changed = []
 
     def write(m: re.Match) -> str:
         name = m["name"]
-        if name not in names or (name == "figures" and run is None):
+        if name not in names or (name == "figures" and run_of(m) is None):
             return m[0]
-        text = figures(document, run) if name == "figures" else WRITERS[name](document)
+        text = figures(document, run_of(m)) if name == "figures" else WRITERS[name](document)
         if f"{text}\n" != m["text"]:
             changed.append(name)
         return f"{m['open']}{text}\n{m['close']}"
 
     return REGION.sub(write, document.read_text("utf-8")), changed
+
+
+def shown_runs() -> list[Path]:
+    """The runs whose figures some document shows, as far as they are there."""
+    found = (run_of(m) for document in DOCUMENTS for m in REGION.finditer(document.read_text("utf-8")))
+    return sorted({run for run in found if run})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -378,21 +396,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = (*WRITERS, "figures")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these regions: {', '.join(known)} (default: all)")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name each region that is out of date")
-    parser.add_argument("--run", type=Path, metavar="FOLDER", help=f"the run of the figures (default: {name_of(RUN)}, where it is there)")
-    parser.add_argument("--picture", action="store_true", help=f"take a picture of the run's report: {name_of(PICTURE)}")
+    parser.add_argument("--picture", action="store_true", help="take a picture of the report of every run whose figures are shown")
     options = parser.parse_args(arguments)
     if unknown := [n for n in options.names if n not in known]:
         parser.error(f"no region is called '{unknown[0]}' (known: {', '.join(known)})")
-    if options.run and not (options.run / "figures.json").exists():
-        parser.error(f"--run {options.run}: has no figures.json; 'scion run' makes one")
-    run = options.run or (RUN if (RUN / "figures.json").exists() else None)
-    if options.picture and not run:
-        parser.error("--picture: needs --run FOLDER")
     if options.picture and not options.check:
-        draw(run)
+        for run in shown_runs():
+            draw(run)
     stale = 0
     for document in DOCUMENTS:
-        text, changed = rewritten(document, options.names or known, run)
+        text, changed = rewritten(document, options.names or known)
         for name in changed:
             print(f"{name_of(document)}: region '{name}' {'is out of date: run python docs/generate.py' if options.check else 'written'}")
         stale += len(changed)

@@ -21,11 +21,14 @@ SMALL_BASE = 400e6  # bytes of weights; up to here fp32 costs little where answe
 
 
 class Flow:
-    """One recipe on one run folder. Models are loaded when a stage first needs them, and not at all where all is done."""
+    """One recipe on one run folder. Models are loaded when a stage first needs them, and not at all where all is done.
 
-    def __init__(self, recipe: Recipe, run: Run, home: Path = Path()):
+    A task with stages or systems of its own subclasses it and names the subclass in ``Task.flow``; ``flow_for`` finds it.
+    """
+
+    def __init__(self, recipe: Recipe, run: Run, home: Path = Path(), task: Task | None = None):
         self.recipe, self.run, self.home = recipe, run, home
-        self.task: Task = load_task(recipe.task, **recipe.task_options)
+        self.task: Task = task or load_task(recipe.task, **recipe.task_options)
 
     # -- what stages share ------------------------------------------------------------------------------------------------
 
@@ -480,6 +483,12 @@ class Flow:
         self.run.stage("card", {"figures": self.run.output_hash("figures"), "context": self.context()}, ["README.md", "report.html"], work)
 
 
+def flow_for(recipe: Recipe, run: Run, home: Path = Path()) -> Flow:
+    """The flow of a recipe: the task's own, where it has one."""
+    task = load_task(recipe.task, **recipe.task_options)
+    return (task.flow() or Flow)(recipe, run, home, task)
+
+
 def open_flow(folder: Path, echo: Callable[[str], None] = print) -> Flow:
     """The flow of an existing run, from its lock file."""
     from scionwood.run import open_run
@@ -490,4 +499,4 @@ def open_flow(folder: Path, echo: Callable[[str], None] = print) -> Flow:
     lock = run.path("recipe.lock.toml")
     data = read_toml(lock)
     home = Path(data.pop("lock", {}).get("home", "."))
-    return Flow(check(data, Recipe, str(lock)), run, home)
+    return flow_for(check(data, Recipe, str(lock)), run, home)

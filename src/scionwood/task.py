@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from scionwood.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from scionwood.flow import Flow
     from scionwood.serving.routes import Route
     from scionwood.systems.base import Rival
 
@@ -176,6 +177,10 @@ class Task(ABC):
         """What looks at the model while it trains (``training.settings.Watch``): model, step and the look at step 0 to figures.
         For tasks that write free text; others have nothing that could collapse."""
         raise UserError(f"task '{self.name}': has nothing to watch while it trains; remove train.watch.every")
+
+    def flow(self) -> type[Flow] | None:
+        """A subclass of ``scionwood.flow.Flow`` for a task with stages or systems of its own; None: the flow as it is."""
+        return None
 
     def default(self, case: Case) -> Any:
         """The answer that loses nothing, given where a system fails in production."""

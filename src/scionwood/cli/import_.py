@@ -21,7 +21,7 @@ def import_(
 
     from scionwood.errors import UserError
     from scionwood.export.adopt import named_base, read_adapter
-    from scionwood.flow import Flow
+    from scionwood.flow import flow_for
     from scionwood.recipe import Recipe
     from scionwood.run import Run, default_folder
     from scionwood.settings import apply_sets, check
@@ -37,7 +37,7 @@ def import_(
     quiet_libraries()
     run = Run(out or default_folder(name), echo=say)
     with run.lock():
-        Flow(recipe, run, Path.cwd()).all()
+        flow_for(recipe, run, Path.cwd()).all()
     from scionwood.evidence.summary import summary
 
     print(summary(run.path("figures.json")))

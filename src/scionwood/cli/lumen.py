@@ -10,7 +10,7 @@ import typer
 
 from scionwood.cli import lumen_body
 
-app = typer.Typer(help="A small body that feels its day: record, replay and import what it senses.",
+app = typer.Typer(help="A small body that feels its day: sensed, recorded, told in shapes and expressions, shown by light, screen and voice.",
                   no_args_is_help=True, rich_markup_mode=None)
 
 app.command("distil")(lumen_body.distil)

@@ -14,7 +14,7 @@ def run(
     set_: list[str] = typer.Option([], "--set", "-s", metavar="KEY=VALUE", help="Override one key of the recipe, e.g. train.epochs=4."),
 ) -> None:
     """Run a recipe to a finished card. Stages that are done are skipped; a run that was killed goes on where it stopped."""
-    from scionwood.flow import Flow
+    from scionwood.flow import flow_for
     from scionwood.recipe import read_recipe
     from scionwood.run import Run, default_folder
 
@@ -23,7 +23,7 @@ def run(
     quiet_libraries()
     place = Run(out or default_folder(settings.name), echo=say)
     with place.lock():
-        Flow(settings, place, path.resolve().parent).all()
+        flow_for(settings, place, path.resolve().parent).all()
     from scionwood.evidence.summary import summary
 
     print(summary(place.path("figures.json")))

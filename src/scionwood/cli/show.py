@@ -36,13 +36,13 @@ def _flow(what: str):
     folder = Path(what)
     if folder.is_dir():
         return flow_of_run(folder)
-    from scionwood.flow import Flow
+    from scionwood.flow import flow_for
     from scionwood.recipe import read_recipe
     from scionwood.run import Run, default_folder
 
     path = recipe_path(what)
     recipe = read_recipe(path)
-    return Flow(recipe, Run(default_folder(recipe.name), echo=say), path.resolve().parent)
+    return flow_for(recipe, Run(default_folder(recipe.name), echo=say), path.resolve().parent)
 
 
 def print_case(flow, case) -> None:

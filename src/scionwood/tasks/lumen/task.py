@@ -17,6 +17,7 @@ Labels = Literal["drawn", "plain"]
 LABELS: tuple[Labels, ...] = get_args(Labels)
 BLIND_ROWS = {"train": 200, "dev": 20, "test": 60}  # of each shape
 TEST_ROWS = 60
+SHIPPED = Path(__file__).parent / "data" / "recording.csv.xz"
 
 
 class Lumen(Task):
@@ -25,7 +26,8 @@ class Lumen(Task):
     ``prompt``: "card" (the model card's; the shape is given), "table" (the published data set's; the shape is given) or "blind" (the
     window as numbers, no shape). ``data``: a folder of train, val and test rows in the published format, for the two prompts that tell
     the shape; without it the published synthetic rows are regenerated. ``train``, ``dev``, ``test``: how many rows of each shape,
-    instead of the prompt's usual ones. ``recording``: a recording whose windows are to be half of the rows, for the same two prompts.
+    instead of the prompt's usual ones. ``recording``: a recording whose windows are to be half of the rows, for the same two prompts;
+    "shipped" is the one that comes with the package.
     ``noise``: a file of measured noise for "blind". ``labels``: in "blind", "drawn" (telling draws of the rules) or "plain" (the likeliest
     telling expression of each shape).
     """
@@ -50,7 +52,7 @@ class Lumen(Task):
         self.prompt, self.notation = prompt, prompts.NOTATIONS[prompt]
         self.primary = "shape_macro_f1" if self.blind else "js_distance"
         self.folder = Path(data).expanduser() if data else None
-        self.recording = Path(recording).expanduser() if recording else None
+        self.recording = SHIPPED if recording == "shipped" else Path(recording).expanduser() if recording else None
         self.noise_file = Path(noise).expanduser() if noise else FILE
         self.plain = labels == "plain"
         self.rows = {"train": train, "dev": dev, "test": test}
