@@ -7,6 +7,7 @@ what such a table cannot win. A failed answer is wrong in every score.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Callable, Sequence
 
 from scionwood.task import Case, Metric, ScoredRow, proportion
@@ -51,21 +52,22 @@ def implied_shape(answer: dict[str, Any] | None, notation: Notation) -> str | No
     return implied.implied(Expression(tokens, pattern), notation) if answer and answer.get("strict", True) else None
 
 
-def shape_f1(notation: Notation, only: str | None = None) -> Callable[[Sequence[ScoredRow]], float | None]:
+def shape_number(shape: str | None) -> float:
+    """A shape as a score: its place in ``SHAPES``, -1 for none. Resampling asks for it a hundred million times."""
+    return float(SHAPES.index(shape)) if shape else -1.0
+
+
+def shape_f1(only: str | None = None) -> Callable[[Sequence[ScoredRow]], float | None]:
     """Mean F1 of the implied shape over the true shapes that occur, or the F1 of one shape."""
 
     def value(rows: Sequence[ScoredRow]) -> float | None:
-        true: dict[str, int] = {}
-        guessed: dict[str | None, int] = {}
-        both: dict[str, int] = {}
-        for r in rows:
-            shape, said_shape = r.case.reference["shape"], implied_shape(r.answer, notation)
-            true[shape] = true.get(shape, 0) + 1
-            guessed[said_shape] = guessed.get(said_shape, 0) + 1
-            if shape == said_shape:
-                both[shape] = both.get(shape, 0) + 1
-        shapes = [s for s in true if only is None or s == only]
-        return sum(2 * both.get(s, 0) / (true[s] + guessed.get(s, 0)) for s in shapes) / len(shapes) if shapes else None
+        pairs = Counter((r.scores["shape"], r.scores["implied"]) for r in rows)
+        true, guessed = Counter(), Counter()
+        for (shape, implied_one), n in pairs.items():
+            true[shape] += n
+            guessed[implied_one] += n
+        shapes = [s for s in true if only is None or s == shape_number(only)]
+        return sum(2 * pairs[s, s] / (true[s] + guessed[s]) for s in shapes) / len(shapes) if shapes else None
 
     return value
 
@@ -77,8 +79,7 @@ def shape_probability(row: ScoredRow, notation: Notation, plain: bool = False) -
     of its shape times the share that the expression has under that shape, and the one follows from the other by division. With
     ``plain`` labels a shape has one expression only, whose share is 1.
     """
-    shape = implied_shape(row.answer, notation)
-    if shape is None or row.confidence is None:
+    if row.confidence is None or (shape := implied_shape(row.answer, notation)) is None:
         return None
     return min(1.0, row.confidence / (1.0 if plain else implied.telling_odds(shape, notation)[Expression(*said(row.answer))]))
 
@@ -115,11 +116,11 @@ def all_metrics(notation: Notation, blind: bool, plain: bool = False) -> list[Me
     both = Distance((token_shares, pattern_shares), reference)
     far = "to the rules' own distribution, from the mean divergence over the shapes, corrected for the number of answers"
     sensed = [
-        Metric("shape_macro_f1", shape_f1(notation), about="mean F1 over the nine shapes of the shape that the expression implies (primary)"),
+        Metric("shape_macro_f1", shape_f1(), about="mean F1 over the nine shapes of the shape that the expression implies (primary)"),
         proportion("shape_accuracy", "correct", about="the expression implies the true shape"),
         Metric("shape_calibration_error", calibration_error(notation, plain), better="lower",
                about="expected calibration error of the implied shape's probability, ten bins"),
-        *(Metric(f"f1_{s}", shape_f1(notation, s), about=f"F1 of '{s}'") for s in SHAPES),
+        *(Metric(f"f1_{s}", shape_f1(s), about=f"F1 of '{s}'") for s in SHAPES),
     ]
     spoken = [
         Metric("js_distance", both, better="lower",

@@ -98,7 +98,8 @@ class Lumen(Task):
     def score(self, case: Case, answer: dict[str, Any] | None) -> dict[str, float]:
         out = scores.score(case, answer)
         if self.blind:
-            out["correct"] = float(scores.implied_shape(answer, self.notation) == case.reference["shape"])
+            true, told = case.reference["shape"], scores.implied_shape(answer, self.notation)
+            out |= {"correct": float(told == true), "shape": scores.shape_number(true), "implied": scores.shape_number(told)}
         return out
 
     def metrics(self) -> list[Metric]:
