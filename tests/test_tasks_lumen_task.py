@@ -69,7 +69,7 @@ def test_a_task_is_whole(prompt, tasks):
             assert seen.setdefault(c.source, split) == split  # splits share no source
             answer = task.parse(c, task.target(c))
             assert answer == {"tokens": c.reference["tokens"], "pattern": c.reference["pattern"], "strict": True}
-            assert all(v == 1 for k, v in task.score(c, answer).items() if k != "coherence")
+            assert all(v == 1 for k, v in task.score(c, answer).items() if k not in ("coherence", "shape", "implied"))
             assert not any(v for v in task.score(c, None).values())
         assert len({c.id for c in cases}) == len(cases)
         assert cases == tasks[prompt].cases(split)  # the same every time
@@ -244,7 +244,8 @@ def test_blind_scores_the_shape_that_is_implied(tasks):
     assert figure(task, "js_distance", rows) > 0.5  # one expression for each shape is a table
     still = rows_of(task, rival(task, "constant-stillness"))
     assert figure(task, "shape_macro_f1", still) == 0 and figure(task, "shape_calibration_error", still) is None
-    holding = [ScoredRow(c, {"tokens": ["holding"], "pattern": "SINGLE", "strict": True}, OK, {}) for c in cases]
+    said = {"tokens": ["holding"], "pattern": "SINGLE", "strict": True}
+    holding = [ScoredRow(c, said, OK, task.score(c, said)) for c in cases]
     assert figure(task, "shape_macro_f1", holding) == pytest.approx(2 / 10 / 9)  # precision 1/9, recall 1, for one shape of nine
     assert figure(task, "f1_settled_presence", holding) == pytest.approx(0.2)
     assert task.label(cases[0], cases[0].reference) == cases[0].reference["shape"]
