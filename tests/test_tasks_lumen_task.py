@@ -70,7 +70,9 @@ def test_a_task_is_whole(prompt, tasks):
             answer = task.parse(c, task.target(c))
             assert answer == {"tokens": c.reference["tokens"], "pattern": c.reference["pattern"], "strict": True}
             assert all(v == 1 for k, v in task.score(c, answer).items() if k not in ("coherence", "shape", "implied"))
-            assert not any(v for v in task.score(c, None).values())
+            assert not any(v for k, v in task.score(c, None).items() if k not in ("shape", "implied"))
+            if prompt == "blind":  # both are numbers of shapes, and not right or wrong
+                assert task.score(c, answer)["implied"] == task.score(c, None)["shape"] and task.score(c, None)["implied"] == -1
         assert len({c.id for c in cases}) == len(cases)
         assert cases == tasks[prompt].cases(split)  # the same every time
     assert isinstance(task.constraint(cases[0]), Grammar)
