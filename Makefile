@@ -13,8 +13,9 @@ demo: $(VENV)/installed ## examples -> adapter, verdict, card and report, on the
 test: $(VENV)/installed ## all tests
 	$(BIN)/python -m pytest
 
-figures: $(VENV)/installed ## the figures that the docs show: three seeds, then the generated parts of README.md and docs/
-	$(BIN)/scion run cerebellum --out runs/cerebellum-3-seeds --set "train.seeds=[0,1,2]"
+figures: $(VENV)/installed ## the figures that the docs show: three seeds each, then the generated parts of README.md and docs/
+	for recipe in cerebellum lumen lumen-blind; do \
+	  $(BIN)/scion run $$recipe --out runs/$$recipe-3-seeds --set "train.seeds=[0,1,2]" || exit 1; done
 	$(BIN)/python docs/generate.py --picture
 
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -274,6 +274,18 @@ def measures(document: Path) -> str:
     return "\n\n".join(parts)
 
 
+# -- student ---------------------------------------------------------------------------------------------------------------
+
+
+def student(document: Path) -> str:
+    """The report of the student of Lumen that ships."""
+    from scionwood.files import read_json
+    from scionwood.tasks.lumen.student.compact import SHIPPED
+    from scionwood.tasks.lumen.student.distil import table as report_of
+
+    return f"```text\n{report_of(read_json(SHIPPED.with_name('shipped.json')))}\n```"
+
+
 # -- serving, export -------------------------------------------------------------------------------------------------------
 
 LIMITS_OF = {  # every setting of a sidecar that bounds something; the others say where it listens and what it runs on
@@ -354,7 +366,7 @@ def draw(run: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], str]] = {
     "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data, "measures": measures,
-    "limits": limits, "devices": devices}
+    "student": student, "limits": limits, "devices": devices}
 
 
 def name_of(path: Path) -> str:

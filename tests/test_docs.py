@@ -40,7 +40,7 @@ def generate():
 # -- generated regions -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["help", "commands", "recipe", "tree", "data", "measures", "limits", "devices"])
+@pytest.mark.parametrize("name", ["help", "commands", "recipe", "tree", "data", "measures", "student", "limits", "devices"])
 def test_what_is_generated_is_up_to_date(generate, capsys, name):
     assert generate.main([name, "--check"]) == 0, capsys.readouterr().out + "run: python docs/generate.py"
 

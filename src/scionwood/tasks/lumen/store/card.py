@@ -21,13 +21,16 @@ def data_card(path: Path, made: str = "") -> str:
     day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(rows[0].t))
     present = [name for name in FIELDS if any(r[name] is not None for r in rows)]
     reasons = {name: next(r.reasons[name] for r in rows if r[name] is None) for name in FIELDS if name not in present}
-    gaps = sum(s > GAP * usual for s in steps)
+    gaps = [s for s in steps if s > GAP * usual]
+    silence = f"{len(gaps)} {'silence' if len(gaps) == 1 else 'silences'} of more than {GAP:g} such steps"
+    if gaps:
+        silence += f", {sum(gaps) / 3600:.2f} hours in all, so that {hours - sum(gaps) / 3600:.2f} hours were heard"
     lines = [
         "# A recording of one machine",
         "",
         *([made.strip(), ""] if made.strip() else []),
         f"`{path.name}` holds {len(rows):,} readings over {hours:.2f} hours from {day} UTC, one every {usual:.2f} seconds (median), with "
-        f"{gaps} {'silence' if gaps == 1 else 'silences'} of more than {GAP:g} such steps. It takes "
+        f"{silence}. It takes "
         f"{path.stat().st_size:,} bytes; its SHA-256 is `{file_hash(path)}`. Nothing in it was made up or "
         "smoothed; values are rounded to what the counters tell. It names no host, user, file or address.",
         "",
