@@ -7,6 +7,7 @@ import pytest
 from scionwood import files
 from scionwood.errors import UserError
 from scionwood.evidence.verify import verify
+from scionwood.teaching import stages
 from killing import run_killed_after
 from tiny_flow import make_base, make_flow, recipe
 
@@ -240,7 +241,7 @@ def test_a_local_teacher_is_decoded_with_its_own_turn_end(base, other_tokenizer,
 
     monkeypatch.setattr(TinyTask, "constraint", lambda self, case: None)
     flow = make_flow(with_teacher(base, other_tokenizer), tmp_path / "r", monkeypatch)
-    system, tokenizer = flow.local_teacher(), flow.renderer.tokenizer
+    system, tokenizer = stages.local_teacher(flow), flow.renderer.tokenizer
     assert system.turn_end == tokenizer.convert_tokens_to_ids("<|endoftext|>")
     ours = flow.system("dev", "adapter", system.model)
     assert ours.turn_end == tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -253,7 +254,7 @@ def test_a_local_teacher_beside_the_recipe_is_found_and_its_weights_count(base, 
     flow = make_flow(with_teacher(base, "teacher"), tmp_path / "r", monkeypatch)
     flow.home = tmp_path / "home"
     first = flow.teacher_hash
-    assert flow.local_teacher().name == "teacher"
+    assert stages.local_teacher(flow).name == "teacher"
     with open(tmp_path / "home" / "teacher" / "config.json", "a") as f:
         f.write("\n")
     del flow.teacher_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from functools import cached_property
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
 import tomli_w
 
@@ -14,7 +14,8 @@ from scionwood.errors import UserError
 from scionwood.export import adopt, proof
 from scionwood.recipe import Recipe
 from scionwood.run import Run, remove
-from scionwood.task import SPLITS, Case, Choices, Task, load_task
+from scionwood.task import SPLITS, Choices, Task, load_task
+from scionwood.teaching import stages
 
 SHUFFLED = "shuffled-labels"
 SMALL_BASE = 400e6  # bytes of weights; up to here fp32 costs little where answers are measured
@@ -147,11 +148,11 @@ class Flow:
         self.prepare()
         self.baseline()
         if self.recipe.evidence.measure_teacher:
-            self.measure_teacher()
+            stages.measure_teacher(self)
         if self.recipe.adapter.folder:
             adopt.adopt(self)
         else:
-            self.teach()
+            stages.teach(self)
         for seed in self.recipe.train.seeds:
             if not self.recipe.adapter.folder:
                 self.train(f"adapter-{seed}", seed)
@@ -241,96 +242,16 @@ class Flow:
 
         self.run.stage("base", inputs, ["predictions/base.jsonl"], base)
 
-    def measure_teacher(self) -> None:
-        """The teacher on the test cases, as one more system, where the recipe asks for it."""
-        teacher = self.recipe.teacher
-        if teacher.kind == "recorded" or teacher.kind == "none":
-            raise UserError(f"evidence.measure_teacher: a teacher of kind '{teacher.kind}' cannot answer test cases; set it to false")
-
-        def work():
-            if teacher.kind == "local":
-                return self.write_predictions("teacher", self.local_teacher())
-            from scionwood.systems.endpoint import EndpointSystem
-            from scionwood.teaching.journal import Journal
-
-            with Journal(self.run.path("data", "teacher-test.jsonl")) as journal:
-                return self.write_predictions("teacher", EndpointSystem(self.task, teacher.endpoint, journal, name="teacher"))
-
-        inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "teacher": teacher.model_dump(mode="json"),
-                  "weights": self.teacher_hash}
-        self.run.stage("teacher", inputs, ["predictions/teacher.jsonl"], work)
-
-    def local_teacher(self):
-        """A local teacher as a system, with its own tokenizer and template."""
-        from scionwood.models.loading import load_model, load_tokenizer
-        from scionwood.models.prompts import Renderer
-
-        name = self.model_name(self.recipe.teacher.model)
-        return self.system("teacher", "teacher", load_model(name, *self.machine), Renderer(load_tokenizer(name)))
-
-    def teach(self) -> None:
-        """The training answers: the references, or a teacher's answers behind the gold filter."""
-        from scionwood.teaching.gold import keep
-
-        teacher = self.recipe.teacher
-
-        def work():
-            cases = [c for c in self.task.cases("train") if self.task.gate(c) is None]
-            if not cases:
-                raise UserError(f"task '{self.task.name}': its gate answers every training case, so there is nothing to learn; narrow its gate()")
-            if teacher.kind == "none" or teacher.logits:
-                accepted = [{"case": c.id, "job": c.job, "text": self.task.target(c)} for c in cases]
-                files.write_jsonl(self.run.path("data", "taught.jsonl"), accepted)
-                files.write_jsonl(self.run.path("data", "refused.jsonl"), [])
-                return {"teacher": "the references", "accepted": len(accepted), "refused": 0}
-            kept = keep(self.task, cases, self.ask_teacher(cases))
-            files.write_jsonl(self.run.path("data", "taught.jsonl"), kept.accepted)
-            files.write_jsonl(self.run.path("data", "refused.jsonl"), kept.refused)
-            if not kept.accepted:
-                reason = kept.refused[0]["reason"] if kept.refused else "it was asked nothing"
-                raise UserError(f"teacher: not one answer agreed with the references (the first: {reason})")
-            return {"teacher": teacher.kind, "accepted": len(kept.accepted), "refused": len(kept.refused),
-                    "agreement": kept.agreement, "counts": kept.counts}
-
-        inputs = {"data": self.run.output_hash("prepare"), "asked": self.asked, "teacher": teacher.model_dump(mode="json"),
-                  "weights": self.teacher_hash}
-        if teacher.kind == "recorded":
-            inputs["recorded"] = files.file_hash(self.recorded_path())
-        self.run.stage("teach", inputs, ["data/taught.jsonl", "data/refused.jsonl"], work)
-
-    def recorded_path(self) -> Path:
-        path = self.local(self.recipe.teacher.path)
-        if not path.is_file():
-            raise UserError(f"[teacher] path = '{self.recipe.teacher.path}': no such file ({path})")
-        return path
-
-    def ask_teacher(self, cases: Sequence[Case]) -> dict[str, dict]:
-        """Rows by case id from whatever the recipe names as teacher."""
-        teacher = self.recipe.teacher
-        if teacher.kind == "recorded":
-            from scionwood.teaching.recorded import recall_all
-
-            return recall_all(self.recorded_path(), [c.id for c in cases])
-        if teacher.kind == "endpoint":
-            from scionwood.teaching.endpoint import ask_all, requests_for
-            from scionwood.teaching.journal import Journal
-
-            with Journal(self.run.path("data", "teacher.jsonl")) as journal:
-                return ask_all(teacher.endpoint, requests_for(self.task, cases), journal)
-        from scionwood.systems.base import evaluate
-
-        answers = evaluate(self.local_teacher(), self.task, cases)
-        return {p.case: {"case": p.case, "text": p.text, "status": p.status, "reason": p.reason} for p in answers}
-
     def control_training(self):
         """The control's training: the recipe's own, shortened to ``evidence.control_share`` of it."""
         train, share = self.recipe.train, self.recipe.evidence.control_share
         return train.model_copy(update={"epochs": train.epochs * share, "steps": train.steps and max(1, round(train.steps * share))})
 
-    def training_rows(self, shuffled: bool) -> list[tuple[str, list[dict], str]]:
-        """``(case id, messages, answer)`` of every taught case; for the control, answers are dealt out anew within each job."""
+    def training_rows(self, name: str) -> list[tuple[str, list[dict], str]]:
+        """``(case id, messages, answer)`` of all that an adapter is taught; for the control, answers are dealt out anew within each job."""
         import random
 
+        shuffled = name == SHUFFLED
         by_id = {c.id: c for c in self.task.cases("train")}
         taught = files.read_jsonl(self.run.path("data", "taught.jsonl"))
         if self.recipe.train.more:
@@ -347,17 +268,20 @@ class Flow:
                     texts[i] = text
         return [(t["case"], self.task.messages(by_id[t["case"]]), text) for t, text in zip(taught, texts)]
 
+    def dev_figure(self) -> Callable[[object], float] | None:
+        """Model -> the figure on the dev split by which the best adapter is chosen; None keeps the last one that was well."""
+        from scionwood.systems.dev import dev_metric
+
+        return dev_metric(self.task, lambda model: self.system("dev", "adapter", model))
+
     def train(self, name: str, seed: int) -> None:
         import torch
 
-        from scionwood.systems.dev import dev_metric
         from scionwood.training.examples import build
-        from scionwood.training.loop import Plan, train
+        from scionwood.training.loop import Plan, count_steps, train
         from scionwood.training.monitors import Progress, trackio_monitor
 
-        shuffled = name == SHUFFLED
-
-        rows = self.training_rows(shuffled)
+        shuffled, rows = name == SHUFFLED, self.training_rows(name)
         settings = self.control_training() if shuffled else self.recipe.train
 
         def work():
@@ -365,16 +289,13 @@ class Flow:
             examples = build(self.renderer, rows, r.train.max_length, r.train.balance)
             device, dtype = self.machine
             plan = Plan(examples, r.adapter, settings, seed, self.base_hash, self.run.path("adapter", name), self.run.path(".cache"),
-                        dev=None if shuffled else dev_metric(self.task, lambda model: self.system("dev", "adapter", model)))
+                        dev=None if shuffled else self.dev_figure())
             if r.teacher.logits and not shuffled:  # a teacher would tell the control the true answers
-                plan.teacher, plan.temperature, plan.weight = self.logit_teacher(), r.teacher.temperature, r.teacher.weight
+                plan.teacher, plan.temperature, plan.weight = stages.logit_teacher(self), r.teacher.temperature, r.teacher.weight
             if settings.watch.every and not shuffled:
                 plan.watch = self.task.watch(self.renderer, settings.watch, self.autocast())
-            from scionwood.training.loop import count_steps
-
-            steps = count_steps(plan)
-            self.run.echo(f"  {name}: {len(examples.items)} cases, {len(examples.tree)} distinct tokens of "
-                          f"{sum(len(e.path) for e in examples.items)}, {steps} steps")
+            steps, tokens = count_steps(plan), sum(len(e.path) for e in examples.items)
+            self.run.echo(f"  {name}: {len(examples.items)} cases, {len(examples.tree)} distinct tokens of {tokens}, {steps} steps")
             monitors = [Progress(name, steps, self.run.echo)]
             tracker = trackio_monitor("scionwood", f"{r.name}-{name}", r.train.model_dump(mode="json"))
             try:
@@ -388,19 +309,9 @@ class Flow:
 
         inputs = {"rows": files.text_hash(rows), "data": self.run.output_hash("prepare"), "asked": self.asked, "base": self.base_hash,
                   "adapter": self.recipe.adapter.model_dump(mode="json", exclude={"folder"}), "seed": seed, "shuffled": shuffled,
-                  "train": (self.control_training() if shuffled else self.recipe.train).model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
+                  "train": settings.model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"}),
                   "teacher": [self.recipe.teacher.model_dump(mode="json"), self.teacher_hash] if self.recipe.teacher.logits else None}
         self.run.stage(f"train-{name}", inputs, [f"adapter/{name}"], work)
-
-    def logit_teacher(self):
-        from scionwood.models.loading import load_model, load_tokenizer
-
-        name = self.model_name(self.recipe.teacher.model)
-        theirs, ours = load_tokenizer(name).get_vocab(), self.renderer.tokenizer.get_vocab()
-        if theirs != ours:
-            raise UserError(f"teacher.logits: base '{self.recipe.base}' and teacher '{name}' have different tokenizers; set logits = false")
-        device, dtype = self.machine
-        return load_model(name, device, dtype)
 
     def prove(self, name: str, system_name: str, kind: str, seed: int) -> None:
         from scionwood.models.loading import load_adapter
@@ -448,8 +359,7 @@ class Flow:
     def figures(self) -> None:
         systems = {s.file: s.sha256 for s in self.systems()}
         inputs = {"predictions": systems, "data": self.run.output_hash("prepare"), "code": self.task_code()}
-        self.run.stage("figures", inputs, ["figures.json"],
-                       lambda: files.write_json(self.run.path("figures.json"), self.recompute()))
+        self.run.stage("figures", inputs, ["figures.json"], lambda: files.write_json(self.run.path("figures.json"), self.recompute()))
 
     def render(self, figures: dict) -> dict[str, str]:
         """``{file name: text}`` of the card and the report."""
