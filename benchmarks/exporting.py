@@ -66,7 +66,8 @@ class Deciding:
             texts = task.constraint(c).texts
             if texts not in self.branches:
                 self.branches[texts] = branches_of(renderer, task.messages(c), texts)
-        by_job = {job: [self.prompts[c.id] for c in group] for job, group in itertools.groupby(sorted(self.cases, key=lambda c: c.job), lambda c: c.job)}
+        by_job = {job: [self.prompts[c.id] for c in group]
+                  for job, group in itertools.groupby(sorted(self.cases, key=lambda c: c.job), lambda c: c.job)}
         self.stems = {job: prompts[0][: min(common_length(prompts[0], p) for p in prompts)] for job, prompts in by_job.items()}
         self.limit = max(len(ids) for b in self.branches.values() for ids in b.leaf) + SPARE_TOKENS
 
@@ -148,7 +149,8 @@ def show(name: str, size: float, rows: list[dict], compared: dict | None) -> Non
               f"{r['warm_ms']['p95']:8.1f}{r['warm_ratio']:7.2f}{r['equal']:8}{r['unfinished']:12}")
     if compared:
         same, primary = compared["same"], compared["primary"]
-        print(f"the adapter's answers: {same['same']} of {same['n']} equal; {primary['metric']} {primary['difference']:+.4f}, {primary['verdict']}")
+        print(f"the adapter's answers: {same['same']} of {same['n']} equal; "
+              f"{primary['metric']} {primary['difference']:+.4f}, {primary['verdict']}")
 
 
 def main() -> None:
@@ -172,11 +174,12 @@ def main() -> None:
             compared = agreement(args.run, name) if args.run else None
             show(name, path.stat().st_size / 1e6, rows, compared)
             results.append({"file": name, "bytes": path.stat().st_size, "rows": rows, "adapter": compared})
-    print(f"\nMilliseconds ({args.clock}) a decision over {count} cases, {args.threads} threads; ratios are to label scoring; equal: its answers, "
-          "spelt as it spells them.")
+    print(f"\nMilliseconds ({args.clock}) a decision over {count} cases, {args.threads} threads; ratios are to label scoring; "
+          "equal: its answers, spelt as it spells them.")
     if args.json:
         versions = {p: version(p) for p in ("scionwood", "xllamacpp", "tokenizers", "llguidance")}
-        files.write_json(args.json, {"settings": {"cases": count, "threads": args.threads, "clock": args.clock}, "versions": versions, "files": results})
+        settings = {"cases": count, "threads": args.threads, "clock": args.clock}
+        files.write_json(args.json, {"settings": settings, "versions": versions, "files": results})
 
 
 def bar(cases: Sequence[Case], title: str):

@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
 
 
 def day(hours: float, seed: int = 0) -> Iterator[Reading]:
-    """Readings of a machine whose load changes every few minutes, with light that comes and goes and an air sensor that is lost at times."""
+    """Readings of a machine whose load changes every few minutes; light comes and goes, an air sensor is lost at times."""
     rng = random.Random(seed)
     cpu, memory, target, lost = 20.0, 40.0, 20.0, 0
     for k in range(int(hours * 3600 / TICK)):
@@ -60,7 +60,8 @@ def day(hours: float, seed: int = 0) -> Iterator[Reading]:
         air = None if lost else 21 + 3 * math.sin(hour / 24 * 2 * math.pi)
         yield reading(1_800_000_000 + k * TICK, {
             "cpu_pct": cpu, "cpu_temp_c": 42 + 0.3 * cpu, "memory_pct": memory, "disk_pct": 55.0, "ambient_temp_c": air,
-            "humidity_pct": None if lost else 45 + rng.gauss(0, 1), "pressure_hpa": 1012.0, "light_lux": max(0.0, 300 * math.sin((hour - 6) / 12 * math.pi)),
+            "humidity_pct": None if lost else 45 + rng.gauss(0, 1), "pressure_hpa": 1012.0,
+            "light_lux": max(0.0, 300 * math.sin((hour - 6) / 12 * math.pi)),
             "context_switches_s": 500 + 40 * cpu, "interrupts_s": 300 + 20 * cpu, "disk_busy_ms_s": rng.expovariate(1 / 20),
             "disk_bytes_s": rng.expovariate(1 / 50_000), "net_bytes_s": rng.expovariate(1 / 20_000),
         }, {"ambient_temp_c": "lost", "humidity_pct": "lost"} if lost else {})
@@ -88,7 +89,8 @@ def replayed(hours: float) -> dict:
         expressions = sum(1 for _ in open(journal, encoding="utf-8"))
         drawings = len(list((Path(folder) / "gallery").glob("*.png"))) if (Path(folder) / "gallery").exists() else 0
         return {"hours": hours, "ticks": ticks, "seconds": time.perf_counter() - start, "expressions": expressions, "drawings": drawings,
-                "highest_mb": max(sizes), "early_mb": statistics.median(sizes[3 * tenth:4 * tenth] or sizes), "late_mb": statistics.median(sizes[-tenth:])}
+                "highest_mb": max(sizes), "early_mb": statistics.median(sizes[3 * tenth:4 * tenth] or sizes),
+                "late_mb": statistics.median(sizes[-tenth:])}
 
 
 def sensed(seconds: float) -> dict:
@@ -101,7 +103,8 @@ def sensed(seconds: float) -> dict:
         time.sleep(seconds)
         after, passed = process.cpu_times(), time.perf_counter() - start
         busy = after.user + after.system - before.user - before.system
-        return {"seconds": passed, "core_share": max(0.0, busy) / passed, "start_seconds": before.user + before.system, "resident_mb": process.memory_info().rss / 1e6}
+        return {"seconds": passed, "core_share": max(0.0, busy) / passed, "start_seconds": before.user + before.system,
+                "resident_mb": process.memory_info().rss / 1e6}
     finally:
         child.terminate()
         child.wait()
@@ -111,12 +114,13 @@ def main() -> None:
     args = arguments()
     figures = {"replay": replayed(args.hours)}
     r = figures["replay"]
-    print(f"replay: {r['hours']:g} h, {r['ticks']} ticks in {r['seconds']:.0f} s; {r['expressions']} expressions, {r['drawings']} finished drawings")
+    print(f"replay: {r['hours']:g} h, {r['ticks']} ticks in {r['seconds']:.0f} s; "
+          f"{r['expressions']} expressions, {r['drawings']} finished drawings")
     print(f"  resident memory: {r['early_mb']:.1f} MB early, {r['late_mb']:.1f} MB late, {r['highest_mb']:.1f} MB at most")
     if args.seconds:
         s = figures["sensing"] = sensed(args.seconds)
-        print(f"sensing: {s['core_share']:.2%} of one core over {s['seconds']:.0f} s at a tick of {TICK:g} s; {s['resident_mb']:.1f} MB resident; "
-              f"start-up {s['start_seconds']:.1f} s of processor time")
+        print(f"sensing: {s['core_share']:.2%} of one core over {s['seconds']:.0f} s at a tick of {TICK:g} s; "
+              f"{s['resident_mb']:.1f} MB resident; start-up {s['start_seconds']:.1f} s of processor time")
     if args.json:
         files.write_text(args.json, json.dumps(figures, indent=1) + "\n")
 

@@ -32,7 +32,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text (default: made-up words)")
     parser.add_argument("--megabytes", type=float, default=10, help="size of the text (default: %(default)s)")
-    parser.add_argument("--sides", nargs="+", choices=tuple(NAMES), default=list(NAMES), metavar="SIDE", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--sides", nargs="+", choices=tuple(NAMES), default=list(NAMES), metavar="SIDE",
+                        help=f"of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--side", choices=tuple(NAMES), help=argparse.SUPPRESS)  # what a child process is told
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)

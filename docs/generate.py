@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "scionwood"
 RUNS = ROOT / "runs"  # where `make figures` puts the runs that the documents show
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), SOURCE / "tasks" / "cerebellum" / "data" / "README.md"]
-REGION = re.compile(r"(?P<open><!-- generated:(?P<name>[a-z]+)(?: (?P<run>[\w.-]+))? -->\n)(?P<text>.*?)(?P<close><!-- /generated -->)", re.S)
+REGION = re.compile(r"(?P<open><!-- generated:(?P<name>[a-z]+)(?: (?P<run>[\w.-]+))? -->\n)"
+                    r"(?P<text>.*?)(?P<close><!-- /generated -->)", re.S)
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -170,6 +171,7 @@ FOLDERS = {  # those that hold no module to say it
     "tasks/lantern/data": "What ordinary prose has, by length; passages that models are asked for; hand-written examples and their twins.",
     "tasks/lumen/data": "A recording of one machine.",
     "tasks/lumen/live/page": "The live page: HTML, CSS and script, without anything from elsewhere.",
+    "tasks/nla/page": "The page of a reading: HTML, CSS and script, put into one file.",
     "tasks/nla/data": "Hand-written texts, each with a description and a summary.",
     "tasks/cerebellum/data": "The hand-written cases, and the recorded teacher.",
     "template": "The package that ``scion new`` writes.",
@@ -264,13 +266,16 @@ def measures(document: Path) -> str:
     def about(k) -> str:
         return " ".join((k.__doc__ or "").split()).replace("``", "`")
 
-    listed = [[f"`{k.NAME}`", k.UNIT, k.OVER, about(k), "yes" if k.LENGTH_BOUND else "no", k.SOURCE] for k in (*kinds.TEXT, *kinds.SETS, *kinds.MODEL)]
+    listed = [[f"`{k.NAME}`", k.UNIT, k.OVER, about(k), "yes" if k.LENGTH_BOUND else "no", k.SOURCE]
+              for k in (*kinds.TEXT, *kinds.SETS, *kinds.MODEL)]
     parts = [table(words("measure", "unit", "n counts", "what it is", "moves with length", "source"), listed, "The measures")]
     names = [k.NAME for k in (*kinds.TEXT, kinds.Overlap)]
     for lang, of in prose()["languages"].items():
-        rows = [[f"{r['words']:,}", f"{r['passages']:,}", *(number(r["measures"][k][0]) if k in r["measures"] else "" for k in names)] for r in of["rows"]]
-        parts.append(table(numbers("words", "passages", *names), rows, f"What ordinary prose has by length ({lang}): means over passages of "
-                           f"{', '.join(of['corpus'])}; EAD with a vocabulary of {of['vocabulary']:,} words"))
+        rows = [[f"{r['words']:,}", f"{r['passages']:,}", *(number(r["measures"][k][0]) if k in r["measures"] else "" for k in names)]
+                for r in of["rows"]]
+        parts.append(table(numbers("words", "passages", *names), rows,
+                           f"What ordinary prose has by length ({lang}): means over passages of {', '.join(of['corpus'])}; "
+                           f"EAD with a vocabulary of {of['vocabulary']:,} words"))
     return "\n\n".join(parts)
 
 
@@ -365,8 +370,8 @@ def draw(run: Path) -> None:
 # -- documents -------------------------------------------------------------------------------------------------------------
 
 WRITERS: dict[str, Callable[[Path], str]] = {
-    "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data, "measures": measures,
-    "student": student, "limits": limits, "devices": devices}
+    "help": help_text, "commands": command_table, "recipe": recipe_keys, "body": body_keys, "tree": tree, "data": data,
+    "measures": measures, "student": student, "limits": limits, "devices": devices}
 
 
 def name_of(path: Path) -> str:

@@ -69,13 +69,13 @@ class Live:
 
 
 @contextlib.contextmanager
-def live(folder: Path, task=None, model=None, **settings):
-    """Serve until the block ends; the server drains then, as after SIGTERM."""
+def live(folder: Path, task=None, model=None, open_model: Callable[[], Any] | None = None, **settings):
+    """Serve until the block ends; the server drains then, as after SIGTERM. ``open_model`` gives the model, where that takes its time."""
     task = task or load_task("cerebellum")
     model = model or SlowModel(task)
     values = Serving(**({"port": 0, "state": folder / "state", "drain_seconds": 2} | settings))
     failures: list = []
-    sidecar = Sidecar(task, lambda: model, values, failures.append)
+    sidecar = Sidecar(task, open_model or (lambda: model), values, failures.append)
     listener = bind(values)
     config = uvicorn.Config(build(sidecar), log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=2)
     server = Server(config, sidecar)

@@ -72,7 +72,8 @@ def test_json_lines(entropy, tmp_path):
     assert [d["name"] for d in value["documents"]] == [f"-:{n}" for n in range(1, 14, 2)]
     e1 = value["summary"]["texts"]["measures"]["E1"]
     values = [measure_text(r["message"]["text"]).measures["E1"].value for r in rows]
-    assert e1["value"] == pytest.approx(sum(values) / 7) and e1["min"] == min(values) and e1["n"] == 7 and e1["low"] < e1["value"] < e1["high"]
+    assert e1["value"] == pytest.approx(sum(values) / 7) and e1["min"] == min(values) and e1["n"] == 7
+    assert e1["low"] < e1["value"] < e1["high"]
 
 
 def test_sets_of_answers(entropy, tmp_path):
@@ -110,7 +111,8 @@ def test_a_plot(entropy, tmp_path, suffix, begin):
 
 @pytest.mark.skipif(not (embedded_folder() / "model.safetensors").exists(), reason="the embedded base has no weights in this checkout")
 def test_with_the_embedded_base(entropy, tmp_path):
-    rows = [{"q": "What is a mill?", "a": "A mill grinds grain between two stones."}, {"q": "And a wheel?", "a": "A wheel turns in the water."}]
+    rows = [{"q": "What is a mill?", "a": "A mill grinds grain between two stones."},
+            {"q": "And a wheel?", "a": "A wheel turns in the water."}]
     (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
     value = json.loads(entropy("qa.jsonl", "-f", "a", "--prompt", "q", "--model", "embedded", "--json", "--plot", "x.svg")[1])
     for d in value["documents"]:

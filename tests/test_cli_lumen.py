@@ -18,7 +18,8 @@ def ok(*args):
 
 def test_record_then_replay(tmp_path):
     store = tmp_path / "a.db"
-    told = ok("record", "--store", store, "--for", "0.5", "--set", "state.every_s=0.1", "--set", "state.preset=card", "--json").stdout.splitlines()
+    sets = ("--set", "state.every_s=0.1", "--set", "state.preset=card")
+    told = ok("record", "--store", store, "--for", "0.5", *sets, "--json").stdout.splitlines()
     assert 1 <= len(told) == len(rows(store)) <= 6  # a busy machine leaves ticks out
     again = ok("replay", store, "--json").stdout.splitlines()  # with the table that it was recorded with
     felt = [{k: v for k, v in json.loads(line).items() if k in "EISV"} for line in told]
@@ -30,6 +31,12 @@ def test_replay_tells_shapes_and_draws(tmp_path):
     result = ok("replay", tmp_path / "a.db", "--picture", tmp_path / "a.svg")
     assert len(result.stdout.splitlines()) == 80 and "robust  published" in result.stderr and "80 states, 7 windows" in result.stderr
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+def test_leds_are_driven_in_a_replay_where_they_are_named(tmp_path):
+    write(tmp_path / "a.db", some(30))
+    assert "not available" not in ok("live", "--replay", tmp_path / "a.db").stderr
+    assert "dotstars: not available" in ok("live", "--replay", tmp_path / "a.db", "--leds").stderr
 
 
 def test_import_to_a_shipped_recording_and_play_it(tmp_path):

@@ -9,10 +9,13 @@ import torch
 from export_runs import make_run, open_tiny, scion
 
 from scionwood.errors import UserError
+from scionwood.export import exporter
 from scionwood.export.check import sentence
 from scionwood.export.exporter import export
 from scionwood.export.formats import Loaded, check_formats
 from scionwood.export.source import source_of
+from scionwood.files import file_hash, sweep
+from scionwood.serving.artifact import read_artifact
 
 ALL = ["gguf:f16", "gguf:q8_0", "merged", "lora-gguf", "mlx", "ollama"]
 
@@ -94,6 +97,34 @@ def test_exports_of_another_adapter_are_removed(run, monkeypatch):
     assert json.loads((run / "export/serving.json").read_text())["model"] is None
 
 
+def test_a_kill_between_two_files_leaves_none_under_the_hash_of_another(run, monkeypatch):
+    """Files of two adapters are equally long, so the sidecar could not tell which one it has."""
+    from safetensors.torch import load_file, save_file
+
+    weights = run / "adapter/adapter-0/best/adapter_model.safetensors"
+    save_file({k: v * 2 for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    before, real = file_hash(run / "export/tiny-q8_0.gguf"), exporter.write
+
+    def killed(name, *rest):
+        if name == "gguf:f16":
+            raise KeyboardInterrupt
+        return real(name, *rest)
+
+    monkeypatch.setattr(exporter, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(open_tiny(run, monkeypatch), ["gguf:q8_0", "gguf:f16"])
+    assert file_hash(run / "export/tiny-q8_0.gguf") != before  # it is the new adapter's already
+    about = json.loads((run / "export/serving.json").read_text())
+    for entry in about["files"].values():
+        path = run / "export" / entry["file"]
+        assert not path.exists() or file_hash(path) == entry["sha256"] or path.is_dir()
+    with pytest.raises(UserError, match="scion export"):
+        read_artifact(run)
+    monkeypatch.setattr(exporter, "write", real)
+    export(open_tiny(run, monkeypatch), ["gguf:q8_0", "gguf:f16"])
+    assert read_artifact(run).rev == file_hash(run / "export/tiny-q8_0.gguf")[:12]
+
+
 def broken(kind, monkeypatch):
     """Spoil the converter in a way that a file does not show."""
     import scionwood.export.gguf as module
@@ -148,6 +179,27 @@ def test_a_quantiser_of_the_users_is_called(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"gguf:q5_k_m: llama-quantize failed with code 3 \(no room\)"):
         export(flow, ["gguf:q5_k_m"])
     assert not list((run / "export").glob(".*"))
+
+
+@pytest.mark.parametrize("what", ["gguf:q4_k_m", "lora-gguf"])
+def test_what_a_kill_leaves_of_a_whole_model_is_swept(what, run, tmp_path, monkeypatch):
+    """Both write the whole model beside their own file for a while: gigabytes that no command would remove after a kill -9."""
+    folder, whole = tmp_path / "killed", []
+
+    def seen(model, tokenizer, out, *rest):
+        (folder / out.name).parent.mkdir(exist_ok=True)
+        (folder / out.name).write_bytes(b"GGUF")
+        whole.append(out.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scionwood.export.quantize.write_gguf" if what != "lora-gguf" else "scionwood.export.gguf.write_gguf", seen)
+    monkeypatch.setattr("scionwood.export.quantize.find_quantizer", lambda kind: "llama-quantize")
+    monkeypatch.setattr("scionwood.export.exporter.find_quantizer", lambda kind: "llama-quantize")
+    (run / "stages/check-lora-gguf.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        export(open_tiny(run, monkeypatch), [what])
+    sweep(folder)
+    assert whole and not list(folder.iterdir())
 
 
 def test_without_a_quantiser_one_line(run, monkeypatch, capsys):

@@ -98,6 +98,9 @@ def test_nothing_is_unpickled_and_no_foreign_code_runs(name):
     assert not roots & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
         said = ast.unparse(call.func)
+        if said == "torch.load" and name == "tasks/nla/directions.py":  # published directions are .pt; it reads tensors and runs nothing
+            assert {k.arg: ast.unparse(k.value) for k in call.keywords}.get("weights_only") == "True"
+            continue
         assert said not in ("eval", "exec", "torch.load", "yaml.load"), f"{name}:{call.lineno} calls {said}"
         for k in call.keywords:
             assert not (k.arg in ("trust_remote_code", "allow_pickle") and ast.unparse(k.value) != "False"), f"{name}:{call.lineno}"

@@ -38,7 +38,8 @@ def test_equals_the_fused_kernel_in_float32(how, which, monkeypatch):
     keys = 9 if which == "causal" else 14
     mask = masks(which, 9, keys)
     exact = [t.detach().to(torch.bfloat16).float().requires_grad_() for t in tensors(torch.float32, 9, keys)]
-    expected = values_and_gradients(exact, lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=0.3))
+    settings = {"attn_mask": mask, "is_causal": mask is None, "scale": 0.3}
+    expected = values_and_gradients(exact, lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **settings))
 
     def fused(*a, **kw):
         raise AssertionError("the fused kernel was asked")

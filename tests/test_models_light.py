@@ -13,8 +13,8 @@ from scionwood.models.light import LightTokenizer, compile_template
 from scionwood.models.loading import embedded_folder
 from scionwood.models.prompts import Renderer
 
-fragments = st.sampled_from(["<|", "im_end", "im_start", "|>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<think>", "</think>", "<", ">",
-                             "\u0338", "e\u0301", "\u1112\u1161\u11ab", "ﬁ", "{{", "{%", "\n", " ", "\r\n", "\x00", "住在", "🦊"])
+fragments = st.sampled_from(["<|", "im_end", "im_start", "|>", "<|im_end|>", "<|im_start|>", "<|endoftext|>",
+                             "<think>", "</think>", "<", ">", "\u0338", "e\u0301", "\u1112\u1161\u11ab", "ﬁ", "{{", "{%", "\n", " ", "\r\n", "\x00", "住在", "🦊"])
 texts = st.one_of(st.text(max_size=60), st.lists(st.one_of(fragments, st.text(max_size=3)), max_size=12).map("".join))
 conversations = st.tuples(st.one_of(st.none(), texts), st.lists(texts, min_size=1, max_size=3)).map(
     lambda t: ([{"role": "system", "content": t[0]}] if t[0] is not None else [])

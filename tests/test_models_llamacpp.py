@@ -79,7 +79,8 @@ def test_greedy_tokens_are_transformers_own(engine, tiny, tokenizer):
             rows = tiny[0](torch.tensor([prompt + done.tokens])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         picked = rows[range(len(done.tokens)), done.tokens]
         assert float((rows.max(-1).values - picked).max()) < CLOSE
-        assert done.prompt_tokens == len(prompt) and done.finish_reason == ("stop" if done.tokens[-1] == tokenizer.eos_token_id else "length")
+        assert done.prompt_tokens == len(prompt)
+        assert done.finish_reason == ("stop" if done.tokens[-1] == tokenizer.eos_token_id else "length")
         assert len(done.tokens) == 24 or done.finish_reason == "stop"
         assert tokenizer.decode(done.tokens, skip_special_tokens=True).startswith(done.text.rstrip("\ufffd"))
 
@@ -139,7 +140,8 @@ def test_an_answer_that_is_cut_says_so(engine):
     assert done.finish_reason == "length" and len(done.tokens) == 5
 
 
-@pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"type": "string", "pattern": "(?<=a)b"}, {"type": "string", "format": "no-such"}])
+@pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"type": "string", "pattern": "(?<=a)b"},
+                                    {"type": "string", "format": "no-such"}])
 def test_a_schema_that_llamacpp_would_drop_is_refused(engine, schema):
     with pytest.raises(UserError, match="JSON schema: it cannot be decoded") as e:
         engine.generate(PROMPTS[0], max_tokens=5, schema=schema)

@@ -85,7 +85,7 @@ def test_a_folder_without_weights_is_refused(folder):
 @pytest.mark.parametrize("family", ["gpt2", None])
 def test_unknown_families_are_refused(family, folder):
     edit(folder / "config.json", model_type=family)
-    refused(folder, f"model type '{family}' is not supported (known: qwen3, llama)")
+    refused(folder, f"model type '{family}' is not supported (known: qwen3, llama, mistral)")
 
 
 @pytest.mark.parametrize("base", ["./no/such", "/no/such/folder", "~/no/such", "nosuch", "a/b/c"])

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from scionwood.models.machine import limit_threads
+
 SCRIPT = """
 import ctypes, sys
 from scionwood.models.machine import tune_memory
@@ -30,3 +32,15 @@ def test_a_freed_block_is_kept_or_goes_back(lean):
     before, during, after = map(int, out[1].split())
     assert during - before >= 195
     assert (after - before < 20) if lean else (after - before >= 195)
+
+
+@pytest.mark.parametrize("wanted", ["0", "two", "", None])
+def test_what_did_not_set_the_threads_is_not_named_as_the_reason(wanted, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr("torch.set_num_threads", lambda n: None)
+    assert limit_threads().endswith("(cores)")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert limit_threads() == "threads: 1 (OMP_NUM_THREADS)"

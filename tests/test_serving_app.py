@@ -1,10 +1,12 @@
 """The application on real sockets, with a slow stand-in for the model: deadlines, late answers, limits, the door, what is logged."""
 
+import contextlib
 import http.client
 import json
 import logging
 import re
 import socket
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +15,7 @@ import pytest
 
 from serving_live import SlowModel, live, until
 from scionwood.errors import UserError
+from scionwood.serving import sidecar as sidecar_module
 from scionwood.serving.results import Results
 from scionwood.serving.server import serve
 from scionwood.serving.settings import Serving, api_key
@@ -99,6 +102,43 @@ def test_late_answers_of_a_killed_process_are_completed_by_the_next(tmp_path):
     assert "no route" in got[1]["response"]["reason"] and "unknown key 'txt'" in got[2]["response"]["reason"]
     assert got[3]["state"] == "lost" and "given up" in got[4]["response"]["reason"]
     assert all(got[n]["response"]["degraded"] for n in (1, 2, 4))
+
+
+def test_starts_that_never_have_a_model_use_up_no_try(tmp_path):
+    """A service whose file is gone is started again every few seconds; what it has promised waits until there is a model."""
+    def broken():
+        raise UserError("model.gguf: is gone")
+
+    queue = Results(tmp_path / "state")
+    queue.add("0" * 32, "memorize", {"text": "her name is Fen"})
+    queue.close()
+    for _ in range(4):
+        failures = []
+        sidecar = Sidecar(load_task("cerebellum"), broken, Serving(state=tmp_path / "state"), failures.append)
+        sidecar.start()
+        until(lambda: failures)
+        sidecar.close()
+    with live(tmp_path) as server:
+        until(lambda: server.sidecar.results.waiting == 0)
+        assert httpx.get(f"{server.url}/v1/results/{'0' * 32}").json()["response"]["status"] == "ok"
+
+
+def test_a_try_is_counted_when_it_begins(tmp_path):
+    """What stands behind a request that brings the process down loses no try by that."""
+    def tries():
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "results.sqlite")) as db:
+            return dict(db.execute("SELECT id, tries FROM results"))
+
+    queue = Results(tmp_path / "state")
+    for id in "ab":
+        queue.add(id, "memorize", {"text": f"the ferry Ondine leaves at {id}"})
+    queue.close()
+    model = SlowModel(load_task("cerebellum"))
+    model.before = lambda case: "Ondine" in str(case.input) and model.held.clear()
+    with live(tmp_path, model=model) as server:
+        until(lambda: not model.held.is_set())
+        assert tries() == {"a": 2, "b": 1}
+        model.before = lambda case: None
 
 
 def test_what_draining_does_not_finish_stays_for_the_next_start(tmp_path):
@@ -240,6 +280,40 @@ def test_not_ready_until_warm_and_no_request_is_lost_before(tmp_path):
         until(lambda: httpx.get(f"{server.url}/v1/results/{got['result_id']}").json()["state"] == "done")
         server.sidecar.draining.set()
         assert httpx.get(f"{server.url}/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_what_comes_while_the_model_is_loaded_waits_for_it_and_is_answered_once(tmp_path, parallel):
+    task, there = load_task("cerebellum"), threading.Event()
+    model = SlowModel(task)
+
+    def open_model():
+        there.wait(30)
+        return model
+
+    with live(tmp_path, task, model, open_model, parallel=parallel) as server:
+        late = httpx.post(f"{server.url}/v1/classify", json={"text": "too early"}, headers={"X-Deadline-Ms": "50"}).json()
+        assert late["status"] == "timeout"
+        model.seconds = 0.05  # so that it is still under way when the queue is looked at
+        there.set()
+        until(lambda: httpx.get(f"{server.url}/v1/results/{late['result_id']}").json()["state"] == "done")
+        until(server.sidecar.is_ready)
+        until(lambda: not server.sidecar.line.late and not server.sidecar.line.running)
+        assert [c.input.get("text") for c in model.asked].count("too early") == 1
+        assert server.sidecar.results.waiting == 0
+
+
+def test_a_full_disk_does_not_end_the_keeping_of_the_house(tmp_path, monkeypatch):
+    monkeypatch.setattr(sidecar_module, "PURGE_SECONDS", 0.01)
+    with live(tmp_path) as server:
+        purged = []
+
+        def purge():
+            purged.append(1)
+            raise sqlite3.OperationalError("database or disk is full")
+
+        server.sidecar.results.purge = purge
+        until(lambda: len(purged) > 2)
 
 
 def test_the_door(tmp_path):

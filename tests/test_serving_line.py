@@ -83,6 +83,21 @@ def test_a_dropped_job_does_not_begin(line):
     assert log == ["blocker"]
 
 
+def test_nothing_begins_beside_a_job_that_is_alone():
+    line, log = Line(3), []
+    gates = [Gate("load", log), Gate("warm", log)]
+    first = line.submit(gates, alone=True)
+    gates[0].entered.wait(5)
+    others = [line.submit([lambda n=n: log.append(n)], late=n == 1) for n in range(3)]
+    for gate in gates:
+        assert gate.entered.wait(5) and not any(o.future.done() for o in others)
+        gate.open.set()
+    [o.future.result(5) for o in (first, *others)]
+    assert log[:2] == ["load", "warm"] and sorted(log[2:]) == [0, 1, 2]
+    line.close(0)
+    assert line.join(5)
+
+
 def test_closing_works_off_the_line_or_says_that_it_did_not():
     log = []
     line = Line()
@@ -98,6 +113,18 @@ def test_closing_works_off_the_line_or_says_that_it_did_not():
     assert not line.close(0.01)
     blocker.open.set()
     assert line.join(5)
+
+
+def test_what_stands_in_a_closed_line_is_not_waited_for():
+    line, log = Line(), []
+    gate = Gate("runs", log)
+    line.submit([gate]), line.submit([lambda: log.append("never")])
+    gate.entered.wait(5)
+    assert not line.close(0)
+    gate.open.set()
+    assert line.join(5)
+    line.changed.wait = None  # it cannot be called
+    assert not line.close(5) and log == ["runs"]
 
 
 def test_many_threads_lose_nothing():

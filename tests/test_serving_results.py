@@ -92,12 +92,14 @@ def test_what_was_added_survives_kill_9(tmp_path):
     queue.close()
 
 
-def test_each_start_is_counted(tmp_path):
+def test_each_beginning_is_counted_and_no_mere_start(tmp_path):
     for start in range(1, 4):
         queue = Results(tmp_path)
         if start == 1:
-            queue.add("a", "r", {})
-        assert queue.unfinished()[0].tries == start
+            queue.add("a", "r", {}), queue.add("b", "r", {})
+        else:
+            queue.begin("a")
+        assert [(u.id, u.tries) for u in queue.unfinished()] == [("a", start), ("b", 1)]
         queue.close()
 
 
@@ -134,6 +136,21 @@ def test_a_file_that_is_no_queue_is_one_line(tmp_path):
     (tmp_path / "results.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match="not a queue of ours"):
         Results(tmp_path)
+
+
+def test_a_queue_that_cannot_be_used_now_is_not_to_be_moved_away(tmp_path):
+    """What was promised lies in it: a disk without room, or another program that holds it, must not cost that."""
+    queue = Results(tmp_path)
+    queue.add("a", "r", {})
+    queue.close()
+    (tmp_path / "results.sqlite-wal").mkdir()  # the journal cannot be opened
+    with pytest.raises(UserError, match="unable to open") as told:
+        Results(tmp_path)
+    assert "move it away" not in str(told.value)
+    (tmp_path / "results.sqlite-wal").rmdir()
+    again = Results(tmp_path)
+    assert [u.id for u in again.unfinished()] == ["a"]
+    again.close()
 
 
 def test_a_full_disk_fails_the_call_and_loses_nothing(queue):

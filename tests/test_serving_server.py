@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -236,6 +237,39 @@ def test_exports_are_found_and_broken_ones_are_told(run, tmp_path):
             (tmp_path / "tiny-f16.gguf").unlink()
         with pytest.raises(UserError, match=says):
             read_artifact(tmp_path)
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+from serving_live import SlowModel
+from scionwood.serving.server import serve
+from scionwood.serving.settings import Serving
+from scionwood.task import load_task
+model = SlowModel(load_task("cerebellum"))
+model.before = lambda case: "for ever" in str(case.input) and time.sleep(300)
+serve(model.task, lambda: model, Serving(port=0, state=Path(sys.argv[1]), drain_seconds=200))
+"""
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    """A late answer that takes for ever is waited for after the first; after the second it is left to the next start."""
+    process = subprocess.Popen([sys.executable, "-c", HELD, str(tmp_path)], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
+    try:
+        url = process.stderr.readline().partition("listening on ")[2].split()[0]
+        with Client(url) as scion:
+            scion.wait_ready(30)
+            assert "result_id" in scion.classify("this takes for ever", deadline_ms=50)
+            process.send_signal(signal.SIGTERM)
+            while scion.ready():
+                time.sleep(0.01)
+        time.sleep(0.5)  # by then nobody is connected, and the late answer alone is waited for
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert "1 late answers are left" in process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_systemd_is_told(start, tmp_path):

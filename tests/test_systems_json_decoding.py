@@ -106,7 +106,8 @@ def test_the_residual_stream_is_float32_over_bf16_weights(renderer):
     model, seen = tiny_model(layers=2).to(torch.bfloat16), set()
     for layer in model.model.layers:
         layer.register_forward_pre_hook(lambda module, args, kwargs: seen.add(args[0].dtype), with_kwargs=True)
-    JsonDecoder("tiny", "base", model, renderer, Ask(None), lambda: torch.autocast("cpu", torch.bfloat16), max_new_tokens=2).predict(asked("hello"))
+    decoder = JsonDecoder("tiny", "base", model, renderer, Ask(None), lambda: torch.autocast("cpu", torch.bfloat16), max_new_tokens=2)
+    decoder.predict(asked("hello"))
     assert seen == {torch.float32}
 
 

@@ -301,7 +301,8 @@ def program(tmp_path, monkeypatch):
 
     def make(name, body="", heard="heard"):
         path = tmp_path / name
-        path.write_text(f"#!{sys.executable}\nimport sys, time\ntext = sys.stdin.buffer.read()\nopen({str(tmp_path / heard)!r}, 'ab').write(text)\n"
+        path.write_text(f"#!{sys.executable}\nimport sys, time\ntext = sys.stdin.buffer.read()\n"
+                        f"open({str(tmp_path / heard)!r}, 'ab').write(text)\n"
                         f"open({str(tmp_path / heard)!r} + '.args', 'w').write(' '.join(sys.argv[1:]))\n{body}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return tmp_path / heard

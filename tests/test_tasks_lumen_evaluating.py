@@ -26,7 +26,8 @@ def rows(tmp_path_factory):
     path, values, k = tmp_path_factory.mktemp("rows") / "rows.jsonl", [], 0
     for shape, n in RECORDED.items():
         for i in range(n):
-            values.append(row_of(shape, synthetic.trajectory(shape, synthetic.seed_of(shape, i % 5)), Generator(42 + k).generate(shape)).value())
+            window = synthetic.trajectory(shape, synthetic.seed_of(shape, i % 5))
+            values.append(row_of(shape, window, Generator(42 + k).generate(shape)).value())
             k += 1
     path.write_text("".join(json.dumps(v) + "\n" for v in values))
     return path
@@ -55,18 +56,20 @@ def expected(weigh, sharp: float = 1.0) -> float:
     return sum(n * fits(s, weigh, sharp) for s, n in RECORDED.items()) / 500
 
 
-WEIGHTS = {"uniform": lambda s, t: 1.0, "affine": lambda s, t: float(t in AFFINITY[s]), "rules": lambda s, t: 3.0 if t in AFFINITY[s] else 1.0}
+WEIGHTS = {"uniform": lambda s, t: 1.0, "affine": lambda s, t: float(t in AFFINITY[s]),
+           "rules": lambda s, t: 3.0 if t in AFFINITY[s] else 1.0}
 
 
 def test_the_rivals_score_as_their_definitions_say(rows):
-    names = ["constant-stillness", "constant-resonance", "commonest", "affine-single", "affine", "uniform", "uniform-triple", "rules", "rules-at-0.3",
-             "labels"]
+    names = ["constant-stillness", "constant-resonance", "commonest", "affine-single", "affine", "uniform", "uniform-triple",
+             "rules", "rules-at-0.3", "labels"]
     found = {f.name: f.figures for f in evaluate_file(rows, names, seeds=6)}
     value = {name: {k: v["value"] for k, v in f.items()} for name, f in found.items()}
     for name, token, macro in (("constant-stillness", "stillness", 3 / 8), ("constant-resonance", "resonance", 2 / 8)):
         share = sum(n for s, n in RECORDED.items() if token in AFFINITY[s]) / 500
         assert value[name]["coherence"] == pytest.approx(share) and value[name]["macro_coherence"] == pytest.approx(macro)
-    assert value["constant-stillness"]["coherence"] == pytest.approx(0.968) and value["constant-resonance"]["coherence"] == pytest.approx(0.952)
+    assert value["constant-stillness"]["coherence"] == pytest.approx(0.968)
+    assert value["constant-resonance"]["coherence"] == pytest.approx(0.952)
     assert value["commonest"]["coherence"] == value["affine-single"]["coherence"] == 1
     for name, published in (("affine", 0.974), ("uniform", 0.262), ("rules", 0.505)):
         assert expected(WEIGHTS[name]) == pytest.approx(published, abs=0.01)  # the published figures, up to their own chance
@@ -94,7 +97,8 @@ def test_a_file_of_answers_is_scored_by_row_or_in_order(rows, tmp_path):
     assert one["exact_rate"]["value"] == same["exact_rate"]["value"] == 1
     assert part["exact_rate"]["value"] == 0.8 and part["valid_rate"]["value"] == 0.8  # no answer is a failure
     assert part["coherence"]["value"] < one["coherence"]["value"]
-    assert part["exact_rate"]["low"] < 0.8 < part["exact_rate"]["high"] and one["coherence"]["low"] < one["coherence"]["value"] < one["coherence"]["high"]
+    assert part["exact_rate"]["low"] < 0.8 < part["exact_rate"]["high"]
+    assert one["coherence"]["low"] < one["coherence"]["value"] < one["coherence"]["high"]
     lax = tmp_path / "lax.jsonl"
     lax.write_text(json.dumps({"case": 1, "text": "EISV_TOKENS: ~warmth~ ~warmth~ ~warmth~\nLUMEN_TOKENS: cold\nPATTERN: SINGLE"}) + "\n")
     (found,) = evaluate_file(rows, [str(lax)], resamples=10)
@@ -102,8 +106,10 @@ def test_a_file_of_answers_is_scored_by_row_or_in_order(rows, tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ('{"text": "a"}\n', "1 answers to 500 rows"), ('{"answer": "a"}\n', 'an object with "text"'), ('{"case": 501, "text": "a"}\n', "case 501 is no row"),
-    ('{"case": 1, "text": "a"}\n{"case": "rows-1", "text": "a"}\n', "answered twice"), ('{"case": [1], "text": "a"}\n', "is no row"), ("{\n", "not valid JSON")])
+    ('{"text": "a"}\n', "1 answers to 500 rows"), ('{"answer": "a"}\n', 'an object with "text"'),
+    ('{"case": 501, "text": "a"}\n', "case 501 is no row"),
+    ('{"case": 1, "text": "a"}\n{"case": "rows-1", "text": "a"}\n', "answered twice"),
+    ('{"case": [1], "text": "a"}\n', "is no row"), ("{\n", "not valid JSON")])
 def test_a_wrong_file_of_answers_is_one_line(rows, tmp_path, text, message):
     path = tmp_path / "a.jsonl"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""The live body: deterministic replay, lights between ticks, lost sensors and outputs, what the device needs, a short day without growth."""
+"""The live body: deterministic replay, lights between ticks, lost sensors and outputs, what a device needs, a day without growth."""
 
 import itertools
 import json
@@ -20,13 +20,14 @@ import typer
 from scionwood.cli.lumen import app
 from scionwood.errors import UserError
 from scionwood.tasks.lumen.body.keeping import Kept
-from scionwood.tasks.lumen.live import loop
+from scionwood.tasks.lumen.live import loop, running
 from scionwood.tasks.lumen.live.loop import Breathing, live, played, sensed
 from scionwood.tasks.lumen.live.outputs import Outputs, line_of
 from scionwood.tasks.lumen.live.running import Wishes, run
 from scionwood.tasks.lumen.live.session import EVERY_S, SOON_S, Session
 from scionwood.tasks.lumen.sensing.readings import reading
 from scionwood.tasks.lumen.shapes import UNCLASSIFIED
+from scionwood.tasks.lumen.stopping import Stop
 from scionwood.tasks.lumen.store.compact import write_compact
 from scionwood.tasks.lumen.student.compact import CompactStudent
 from scionwood.tasks.lumen.vocabulary import pattern_of
@@ -209,7 +210,8 @@ def test_a_missing_recording_or_student_is_told(tmp_path):
 
 
 def scion(*arguments, **more):
-    return subprocess.run([sys.executable, "-m", "scionwood", "lumen", *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run([sys.executable, "-m", "scionwood", "lumen", *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120, **more)
 
 
 def test_two_replays_print_the_same(recording, tmp_path):
@@ -242,6 +244,15 @@ def test_it_senses_this_machine_without_hardware_and_ends_on_sigterm(tmp_path):
     assert child.returncode == 0 and out, err
     assert size < 80
     assert "going on without" in err or os.path.exists("/dev/gpiomem")
+
+
+def test_a_signal_may_stop_it_at_any_moment(recording, monkeypatch):
+    """The lock of an event is not re-entrant: a signal that comes while the loop is inside ``wait`` would hold it for ever."""
+    stops, real = [], running.Breathing
+    monkeypatch.setattr(running, "Breathing",
+                        lambda session, outputs, stop, *rest: stops.append(stop) or real(session, outputs, stop, *rest))
+    assert run(Wishes(replay=recording, seconds=60), None, [], lambda text: None) > 0
+    assert isinstance(stops[0], Stop)
 
 
 def test_an_hour_and_more_of_replay_does_not_grow():

@@ -179,6 +179,32 @@ def test_the_page_shows_the_body(body, chromium, scheme):
     context.close()
 
 
+def test_a_body_that_was_started_anew_is_shown_again(body, chromium):
+    """Its ticks are counted from one again: an open page must not wait for the number that it had come to."""
+    feed, page, _ = body
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.goto(page.address)
+    tab.wait_for_selector("#curves path")
+    page.close()
+    until(tab, "document.getElementById('status').textContent.includes('not connected')")
+    session = Session(STUDENT)
+    anew = Feed(session, "the second life")
+    again = serve(anew, page.server_address[1])
+    try:
+        readings = day(30)
+        for _ in range(3):
+            anew.add(session.tick(next(readings)))
+        until(tab, "document.getElementById('source').textContent === 'the second life'")
+        anew.add(session.tick(next(readings)))
+        until(tab, "document.getElementById('drawing').src.endsWith('n=4')")
+        assert tab.locator("#status").inner_text().startswith("live") and tab.locator("#dot.on").count() == 1
+    finally:
+        again.close()
+        page.close = lambda: None
+        context.close()
+
+
 def test_it_fits_a_phone_and_says_when_the_body_is_gone(body, chromium):
     feed, page, _ = body
     context = chromium.new_context(viewport={"width": 390, "height": 800})

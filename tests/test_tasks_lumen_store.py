@@ -1,5 +1,6 @@
 """The store: nothing that was committed is lost, everything comes back as it was, and old stores are brought up to date."""
 
+import errno
 import json
 import lzma
 import os
@@ -121,6 +122,23 @@ def test_a_full_disk_is_trouble_and_no_exception(tmp_path):
     assert recorder.trouble == "" and list(read_recording(tmp_path / "a.db")) == [r for r, _ in pairs[:len(written) + 1]]
 
 
+def test_a_disk_that_cannot_even_be_looked_at_is_trouble_and_no_exception(tmp_path, monkeypatch):
+    recorder, feeling = Recorder(tmp_path / "a.db", "test", State()), Feeling()
+    pairs = [(r, feeling.next(r)) for r in some(3)]
+    recorder.add(*pairs[0])
+
+    def worn_out(self, **kw):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as m:
+        m.setattr(Path, "exists", worn_out)
+        recorder.add(*pairs[1])
+        assert "Input/output error" in recorder.trouble
+    recorder.add(*pairs[2])
+    recorder.close()
+    assert recorder.trouble == "" and len(list(read_recording(tmp_path / "a.db"))) == 3
+
+
 def test_a_folder_that_vanishes_and_returns(tmp_path):
     path = tmp_path / "stick" / "a.db"
     recorder, feeling = Recorder(path, "test", State()), Feeling()
@@ -235,7 +253,8 @@ def test_raw_telemetry_becomes_readings(tmp_path):
 
 @pytest.mark.parametrize(("line", "said"), [
     (raw_line(1)[:40] + "\n", "Expecting"), (raw_line(1, cpu="ten"), "is no number"), (raw_line(1, t=None), "is no number"),
-    (raw_line(1, disk={"busy": 1}), "key 'rb' is missing"), ("[1]\n", "not a line of raw"), (raw_line(1, mem_avail=float("nan")), "no number"),
+    (raw_line(1, disk={"busy": 1}), "key 'rb' is missing"), ("[1]\n", "not a line of raw"),
+    (raw_line(1, mem_avail=float("nan")), "no number"),
 ])
 def test_a_bad_line_is_named(tmp_path, line, said):
     (tmp_path / "t.jsonl").write_text(raw_line(0) + line + raw_line(2))
@@ -291,6 +310,22 @@ def test_from_raw_to_shipped_to_store_and_back(tmp_path):
     assert [kind_of(tmp_path / n) for n in ("t.jsonl", "a.db", "again.csv.xz")] == ["raw", "store", "compact"]
 
 
+def test_the_data_card_takes_the_place_of_no_other_text(tmp_path):
+    (tmp_path / "t.jsonl").write_text("".join(map(raw_line, range(30))))
+    (tmp_path / "README.md").write_text("# My garden\n")
+    assert "described in day.md" in bring(tmp_path / "t.jsonl", tmp_path / "day.csv.xz", Body())
+    assert (tmp_path / "README.md").read_text() == "# My garden\n" and "`day.csv.xz` holds 30" in (tmp_path / "day.md").read_text()
+    (tmp_path / "README.md").unlink()
+    assert "described in README.md" in bring(tmp_path / "t.jsonl", tmp_path / "one.csv.xz", Body())
+    assert "described in two.md" in bring(tmp_path / "t.jsonl", tmp_path / "two.csv.xz", Body())  # one card for each recording
+    assert "described in README.md" in bring(tmp_path / "t.jsonl", tmp_path / "one.csv.xz", Body(), made="Made anew.")
+    assert "Made anew." in (tmp_path / "README.md").read_text() and "`two.csv.xz`" in (tmp_path / "two.md").read_text()
+    (tmp_path / "notes.md").write_text("mine\n")
+    with pytest.raises(UserError, match="notes.md: is no data card"):
+        bring(tmp_path / "t.jsonl", tmp_path / "notes.csv.xz", Body())
+    assert not (tmp_path / "notes.csv.xz").exists() and (tmp_path / "notes.md").read_text() == "mine\n"
+
+
 def test_an_import_that_fails_half_way_leaves_nothing(tmp_path):
     (tmp_path / "t.jsonl").write_text(raw_line(0) + raw_line(1) + "{}\n" + raw_line(2))
     with pytest.raises(UserError, match=":3:"):
@@ -335,7 +370,8 @@ def test_rows_come_back_to_the_letter(tmp_path):
 
 @pytest.mark.parametrize(("value", "said"), [
     ({"shape": "convergence"}, "key 'text' is missing"), (published(shape="settled_presence"), "'shape' does not agree"),
-    (published(pattern="TRIPLE"), "'pattern' does not agree"), (published(user=ROW["user"].replace("convergence", "bliss")), "unknown shape"),
+    (published(pattern="TRIPLE"), "'pattern' does not agree"),
+    (published(user=ROW["user"].replace("convergence", "bliss")), "unknown shape"),
     (published(user="SHAPE: convergence"), "user's lines"), ({"text": "hello"}, "system, user and assistant"), (7, "'text'"),
 ])
 def test_a_row_that_is_not_as_published_is_named(tmp_path, value, said):

@@ -38,7 +38,8 @@ def tasks():
 
 def rows_of(task, system, cases=None) -> list[ScoredRow]:
     cases = task.cases("test") if cases is None else cases
-    return [ScoredRow(c, p.answer, p.status, task.score(c, p.answer), None, p.confidence) for c, p in zip(cases, evaluate(system, task, cases))]
+    return [ScoredRow(c, p.answer, p.status, task.score(c, p.answer), None, p.confidence)
+            for c, p in zip(cases, evaluate(system, task, cases))]
 
 
 def figure(task, name: str, rows) -> float | None:
@@ -118,8 +119,9 @@ def test_blind_tells_no_shape(tasks):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"prompt": "tabel"}, "did you mean 'table'"), ({"prompt": "blind", "data": "x"}, "hold no windows"), ({"data": "x", "test": 3}, "leave out"),
-    ({"labels": "plain"}, "plain with prompt 'blind'"), ({"test": 0}, "expected 1 to 1000"), ({"train": "many"}, "expected 1 to 1000"), ({"colour": 1}, "check \\[task_options\\]")])
+    ({"prompt": "tabel"}, "did you mean 'table'"), ({"prompt": "blind", "data": "x"}, "hold no windows"),
+    ({"data": "x", "test": 3}, "leave out"), ({"labels": "plain"}, "plain with prompt 'blind'"), ({"test": 0}, "expected 1 to 1000"),
+    ({"train": "many"}, "expected 1 to 1000"), ({"colour": 1}, "check \\[task_options\\]")])
 def test_wrong_options_are_one_line(options, message):
     with pytest.raises(UserError, match=message):
         load_task("lumen", **options)

@@ -268,7 +268,8 @@ def test_a_killed_or_interrupted_run_goes_on_without_asking_twice(server, tmp_pa
     where, path = endpoint(server, concurrency=3), tmp_path / "j.jsonl"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     command = [sys.executable, "-c", CHILD, where.model_dump_json(), str(path)]
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that a shell put into the background ignores it, and so would its children
+    # a suite that a shell put into the background ignores it, and so would its children
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=heard)
     until = time.monotonic() + 20
     while server.total() < 20 and time.monotonic() < until:

@@ -13,7 +13,8 @@ from typing import Iterator
 CORE = ("numpy", "pydantic", "typer", "rich")
 TRAIN = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "scipy", "scikit-learn", "llguidance", "matplotlib")
 EXTRA = {"gguf": "scion export", "xllamacpp": "scion export and scion serve", "fastapi": "scion serve", "psutil": "scion lumen",
-         "skl2onnx": "scion lumen distil", "trl": "benchmarks/training.py", "trackio": "experiment tracking", "playwright": "the tests of pages"}
+         "skl2onnx": "scion lumen distil", "trl": "benchmarks/training.py", "trackio": "experiment tracking",
+         "playwright": "the tests of pages"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def base_checks() -> Iterator[Check]:
 
     try:
         config = check_folder(folder_of(EMBEDDED), "base 'embedded'")
-        yield Check("ok", f"embedded base: {config['num_hidden_layers']} layers, hidden {config['hidden_size']}, {config['vocab_size']} tokens")
+        yield Check("ok", f"embedded base: {config['num_hidden_layers']} layers, hidden {config['hidden_size']}, "
+                          f"{config['vocab_size']} tokens")
     except UserError as e:
         yield Check("FAIL", str(e))
 

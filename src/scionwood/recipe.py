@@ -17,10 +17,13 @@ from scionwood.training.settings import Train
 class Evidence(Settings):
     """How the proof is made."""
 
-    decoder: Literal["labels", "json"] = Field("labels", description="labels: score the legal answers; json: write the answer under its schema or grammar")
-    temperature: float = Field(0.0, ge=0, description="0 takes the likeliest token; above, tokens are drawn, as distributions of answers need")
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="number format in which answers are measured; auto: fp32 where that costs "
-                                                   "little, else the format of the training")
+    decoder: Literal["labels", "json"] = Field(
+        "labels", description="labels: score the legal answers; json: write the answer under its schema or grammar")
+    temperature: float = Field(
+        0.0, ge=0, description="0 takes the likeliest token; above, tokens are drawn, as distributions of answers need")
+    dtype: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="number format in which answers are measured; auto: fp32 where that costs little, "
+                            "else the format of the training")
     shuffled_control: bool = Field(True, description="train once more on shuffled labels: this must fall to chance")
     control_share: float = Field(1.0, gt=0, le=1, description="how much of the recipe's training the control gets")
     near_duplicate: float = Field(0.8, gt=0, le=1, description="similarity from which two texts of different splits are a leak")
@@ -32,7 +35,8 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder below runs/")
     task: str = Field(description="the job: a task that an installed package provides")
-    task_options: dict[str, Any] = Field({}, description="options of the task, handed on as they are; cerebellum knows data, a folder; lumen knows prompt: card, table or blind")
+    task_options: dict[str, Any] = Field({}, description="options of the task, handed on as they are; cerebellum knows data, a folder; "
+                                                         "lumen knows prompt: card, table or blind")
     base: str = Field("embedded", description="'embedded', a folder, or a hub name such as Qwen/Qwen3-1.7B")
     teacher: Teacher = Teacher()
     adapter: Adapter = Adapter()

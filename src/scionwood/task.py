@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from scionwood.errors import UserError, nearest
 
@@ -128,7 +128,8 @@ class Task(ABC):
     name: str
     primary: str  # the one metric fixed in advance
     summary: str = ""
-    chance: str = "majority"  # the rival that a control may equal and never beat
+    # the rival that a control may equal and never beat; {control: rival} where each has its own, "*" for all others
+    chance: str | Mapping[str, str] = "majority"
 
     @abstractmethod
     def cases(self, split: str) -> list[Case]:

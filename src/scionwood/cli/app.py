@@ -2,7 +2,8 @@
 
 import typer
 
-from scionwood.cli import card, compare, doctor, entropy, export, fit, import_, lumen, memory, new, pretrain, publish, run, serve, show, verify
+from scionwood.cli import (card, compare, doctor, entropy, export, fit, import_, lantern, lumen, memory, new, nla, pretrain,
+                           publish, run, serve, show, verify)
 
 app = typer.Typer(
     name="scion",
@@ -28,6 +29,8 @@ app.command("new")(new.new)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(memory.app, name="memory")
 app.add_typer(lumen.app, name="lumen")
+app.add_typer(lantern.app, name="lantern")
+app.add_typer(nla.app, name="nla")
 
 
 @app.callback(invoke_without_command=True)

@@ -13,15 +13,20 @@ LANGUAGES = ("auto", "en", "zh")
 
 
 def entropy(
-    paths: list[str] = typer.Argument(..., metavar="FILE... | -", help="Text files, JSON lines (with --field), folders of them; '-': stdin."),
-    field: Optional[str] = typer.Option(None, "--field", "-f", metavar="KEY", help="JSON lines: the key of the text, or of a list of answers."),
+    paths: list[str] = typer.Argument(..., metavar="FILE... | -",
+                                      help="Text files, JSON lines (with --field), folders of them; '-': stdin."),
+    field: Optional[str] = typer.Option(None, "--field", "-f", metavar="KEY",
+                                        help="JSON lines: the key of the text, or of a list of answers."),
     prompt: Optional[str] = typer.Option(None, metavar="KEY", help="JSON lines: the key of the prompt, for --model and --judge."),
     scores: Optional[str] = typer.Option(None, metavar="KEY", help="JSON lines: the key of the answers' qualities, for utility_k."),
     lang: str = typer.Option("auto", help="auto, en (any language with blanks between words) or zh."),
-    model: Optional[str] = typer.Option(None, metavar="BASE", help="Measure predictive entropy with this base: embedded, a folder or a hub name."),
+    model: Optional[str] = typer.Option(None, metavar="BASE",
+                                        help="Measure predictive entropy with this base: embedded, a folder or a hub name."),
     adapter: Optional[Path] = typer.Option(None, metavar="FOLDER", help="An adapter to put on --model, in PEFT format."),
-    judge: Optional[str] = typer.Option(None, metavar="MODEL", help="Model of entailment or embeddings that tells which answers mean the same."),
-    threshold: Optional[float] = typer.Option(None, help="Cosine from which an embedding --judge takes two answers as the same (default: 0.85)."),
+    judge: Optional[str] = typer.Option(None, metavar="MODEL",
+                                        help="Model of entailment or embeddings that tells which answers mean the same."),
+    threshold: Optional[float] = typer.Option(None, help="Cosine from which an embedding --judge takes two answers as the same "
+                                                         "(default: 0.85)."),
     vocabulary: Optional[int] = typer.Option(None, min=2, help="The fixed vocabulary of EAD (default: that of the reference corpus)."),
     plot: Optional[Path] = typer.Option(None, metavar="FILE", help="Draw entropy along the texts: .svg, .png or .pdf."),
     each: bool = typer.Option(False, "--each", help="One line for each document, too."),

@@ -31,7 +31,8 @@ def import_(
     if not (base or lora.base):
         raise UserError(f"{folder}: does not say which base it belongs to; name it with --base")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", folder.resolve().name).lstrip("._-") or "imported"
-    data = {"name": name, "task": task, "base": named_base(base or lora.base), "adapter": {"folder": str(folder.resolve()), "rank": lora.rank},
+    data = {"name": name, "task": task, "base": named_base(base or lora.base),
+            "adapter": {"folder": str(folder.resolve()), "rank": lora.rank},
             "evidence": {"shuffled_control": False}, "train": {"seeds": [0]}}
     recipe = check(apply_sets(data, set_), Recipe, "scion import")
     quiet_libraries()

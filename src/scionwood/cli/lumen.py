@@ -10,8 +10,9 @@ import typer
 
 from scionwood.cli import lumen_body
 
-app = typer.Typer(help="A small body that feels its day: sensed, recorded, told in shapes and expressions, shown by light, screen and voice.",
-                  no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="A small body that feels its day: sensed, recorded, told in shapes and expressions, shown by light, screen and voice.",
+    no_args_is_help=True, rich_markup_mode=None)
 
 app.command("distil")(lumen_body.distil)
 app.command("live")(lumen_body.live)
@@ -76,7 +77,8 @@ def replay(
 @app.command("import")
 def import_(
     source: Path = typer.Argument(..., metavar="FILE", help="Raw telemetry (JSON lines), a recording, or rows in the published format."),
-    to: Path = typer.Option(Path("lumen.db"), "--to", help="A store to add to, or a compact recording to write (.csv.xz, with its data card)."),
+    to: Path = typer.Option(Path("lumen.db"), "--to",
+                            help="A store to add to, or a compact recording to write (.csv.xz, with its data card)."),
     session: Optional[int] = typer.Option(None, "--session", show_default=False, help="Session of a store (default: the last)."),
     made: str = typer.Option("", "--made", metavar="TEXT", help="For the data card: what was recorded, and what the machine was doing."),
     recipe: Optional[Path] = RECIPE, sets: list[str] = SETS,
@@ -91,9 +93,11 @@ def import_(
 
 @app.command()
 def evaluate(
-    file: Path = typer.Argument(..., metavar="FILE", help="Rows in the published format (text, shape, pattern, messages): a JSON list or JSON lines."),
+    file: Path = typer.Argument(..., metavar="FILE",
+                                help="Rows in the published format (text, shape, pattern, messages): a JSON list or JSON lines."),
     systems: list[str] = typer.Option([], "--system", metavar="NAME", show_default=False,
-                                      help="A rival, 'labels', a file of answers, RUN or RUN:SYSTEM; may be given again (default: labels and all rivals)."),
+                                      help="A rival, 'labels', a file of answers, RUN or RUN:SYSTEM; may be given again "
+                                      "(default: labels and all rivals)."),
     seeds: int = typer.Option(20, "--seeds", min=1, max=1000, help="Seeds over which systems that draw are averaged."),
     as_json: bool = typer.Option(False, "--json", help="Every figure as JSON, those of single shapes too."),
 ) -> None:

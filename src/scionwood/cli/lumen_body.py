@@ -26,7 +26,8 @@ def distil(
     out: Path = typer.Option(Path("student"), "--out", help="Folder for the student: JSON, ONNX, the compact file, the report."),
     answers: Optional[Path] = typer.Option(None, "--answers", show_default=False, metavar="FILE",
                                            help='With a file of rows: the teacher\'s answers to them ({"case": 1, "text": ...} lines).'),
-    recording: Optional[Path] = typer.Option(None, "--recording", show_default=False, help="With rules: windows of this recording as well."),
+    recording: Optional[Path] = typer.Option(None, "--recording", show_default=False,
+                                             help="With rules: windows of this recording as well."),
     windows: int = typer.Option(600, "--windows", min=10, help="With rules: synthetic windows of each shape."),
     trees: int = typer.Option(200, "--trees", min=2, max=2000, help="Trees of each forest of the full student."),
     seed: int = typer.Option(42, "--seed", help="Seed of windows, rules and forests."),
@@ -50,7 +51,8 @@ def _examples(teacher: str, answers: Path | None, recording: Path | None, window
     if teacher == ex.RULES:
         if answers:
             raise UserError("--answers goes with a file of rows as the teacher's windows")
-        found, about = ex.natural_windows(windows, seed), {"teacher": "the rules", "windows": f"{windows} synthetic of each shape, seed {seed}"}
+        found = ex.natural_windows(windows, seed)
+        about = {"teacher": "the rules", "windows": f"{windows} synthetic of each shape, seed {seed}"}
         if recording:
             from scionwood.tasks.lumen.settings import Body
             from scionwood.tasks.lumen.store.loop import played
@@ -80,16 +82,22 @@ def _examples(teacher: str, answers: Path | None, recording: Path | None, window
 
 def live(
     replay: Optional[Path] = REPLAY, tempo: Optional[float] = TEMPO,
-    leds: bool = typer.Option(True, "--leds/--no-leds", help="Drive the three DotStar LEDs (not with --replay unless named)."),
-    panel: bool = typer.Option(True, "--panel/--no-panel", help="Draw on the ST7789 panel."),
+    leds: Optional[bool] = typer.Option(None, "--leds/--no-leds", show_default=False,
+                                        help="Drive the three DotStar LEDs (default: yes, but not with --replay)."),
+    panel: Optional[bool] = typer.Option(None, "--panel/--no-panel", show_default=False,
+                                         help="Draw on the ST7789 panel (default: yes, but not with --replay)."),
     speak: bool = typer.Option(False, "--speak", help="Speak with espeak-ng, or with Piper and its voice."),
-    piper: Optional[Path] = typer.Option(None, "--piper", metavar="VOICE", show_default=False, help="Voice for Piper (.onnx, its .json beside it)."),
+    piper: Optional[Path] = typer.Option(None, "--piper", metavar="VOICE", show_default=False,
+                                         help="Voice for Piper (.onnx, its .json beside it)."),
     frames: Optional[Path] = typer.Option(None, "--frames", metavar="FOLDER", show_default=False, help="Write pictures of the body (PNG)."),
     gallery: Optional[Path] = typer.Option(None, "--gallery", metavar="FOLDER", show_default=False, help="Keep finished drawings (PNG)."),
-    journal: Optional[Path] = typer.Option(None, "--journal", metavar="FILE", show_default=False, help="Append every expression (JSON lines)."),
-    store: Optional[Path] = typer.Option(None, "--store", metavar="FILE", show_default=False, help="Record readings and states as well (SQLite)."),
+    journal: Optional[Path] = typer.Option(None, "--journal", metavar="FILE", show_default=False,
+                                           help="Append every expression (JSON lines)."),
+    store: Optional[Path] = typer.Option(None, "--store", metavar="FILE", show_default=False,
+                                         help="Record readings and states as well (SQLite)."),
     page: int = typer.Option(0, "--page", min=0, max=65535, help="Serve the page of 'scion lumen watch' on this port of loopback as well."),
-    brightest: float = typer.Option(0.12, "--brightest", min=0.02, max=1.0, help="Highest brightness of an LED, as a share of its full light."),
+    brightest: float = typer.Option(0.12, "--brightest", min=0.02, max=1.0,
+                                    help="Highest brightness of an LED, as a share of its full light."),
     quiet: bool = typer.Option(False, "--quiet", help="Print no line for an expression."),
     temperature: float = TEMPERATURE, seed: int = SEED, student: Optional[Path] = STUDENT, seconds: float = SECONDS,
     recipe: Optional[Path] = RECIPE, sets: list[str] = SETS,
@@ -108,7 +116,8 @@ def live(
     if speak and speech is None:
         raise UserError("--speak: neither espeak-ng nor Piper is installed (apt install espeak-ng)")
     terminal = None if quiet else Terminal(sys.stdout, sys.stdout.isatty())
-    wishes = Wishes(replay, tempo, leds and replay is None, panel and replay is None, speech, terminal, frames, gallery, journal, store, page,
+    leds, panel = (replay is None if wanted is None else wanted for wanted in (leds, panel))
+    wishes = Wishes(replay, tempo, leds, panel, speech, terminal, frames, gallery, journal, store, page,
                     brightest, temperature, seed, student, seconds)
     run(wishes, recipe, sets, say)
 
@@ -123,4 +132,5 @@ def watch(
     from scionwood.cli.common import say
     from scionwood.tasks.lumen.live.running import Wishes, run
 
-    run(Wishes(replay, tempo, page=port, temperature=temperature, seed=seed, student=student, seconds=seconds, watch=True), recipe, sets, say)
+    wishes = Wishes(replay, tempo, page=port, temperature=temperature, seed=seed, student=student, seconds=seconds, watch=True)
+    run(wishes, recipe, sets, say)

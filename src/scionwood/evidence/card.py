@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Callable
 
 import yaml
 
@@ -16,16 +16,17 @@ from scionwood.evidence.told_making import data, is_hub_name, limits, reproduce,
 from scionwood.evidence.told_results import comparisons, metrics, systems
 
 Context = dict[str, Any]
+Tell = Callable[[Figures, Context], list[Section]]
 
 
-def render_card(figures: Figures, context: Context) -> str:
+def render_card(figures: Figures, context: Context, tell: Tell | None = None) -> str:
     """README.md of a run; the same input gives the same bytes.
 
-    ``figures`` is the value of figures.json, ``context`` that of ``Flow.context``. Raises UserError where figures hold no system
-    to be proved.
+    ``figures`` is the value of figures.json, ``context`` that of ``Flow.context``; ``tell`` gives the sections of a task that tells
+    its own (default: ``sections``). Raises UserError where figures hold no system to be proved.
     """
     parts = [front_matter(figures, context), f"# {prose(context['recipe']['name'])}", opening(figures, context)]
-    parts += [section(s) for s in sections(figures, context)]
+    parts += [section(s) for s in (tell or sections)(figures, context)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +42,8 @@ def opening(figures: Figures, context: Context) -> str:
     """What it is, and how it did: the first paragraph."""
     recipe, summary = context["recipe"], prose(context["task"]["summary"])
     job = summary or f"the task {code(figures['task'])}"
-    return f"A LoRA adapter on {code(portable(recipe['base']))} for one job ({job}). {' '.join(verdict_sentences(figures))}"
+    made = context.get("made", "A LoRA adapter")
+    return f"{made} on {code(portable(recipe['base']))} for one job ({job}). {' '.join(verdict_sentences(figures))}"
 
 
 def front_matter(figures: Figures, context: Context) -> str:

@@ -22,7 +22,7 @@ from scionwood.evidence.rows import CORRECT, Entrant, Run
 from scionwood.task import Metric, ScoredRow
 
 OPPONENTS = ("base", "rival")
-NOT_PROVED = (*OPPONENTS, "control", "teacher")
+NOT_PROVED = (*OPPONENTS, "control", "teacher", "ceiling", "probe")
 
 Test = McNemar | Difference
 Pairs = list[tuple[Run, Run]]  # (before, after), one per seed

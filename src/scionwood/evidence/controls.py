@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from scionwood.evidence.comparisons import figure_of, in_job, mcnemar_of, settle, strongest
 from scionwood.evidence.paired import BETTER, difference
@@ -18,15 +18,21 @@ def chance_rival(entrants: Sequence[Entrant], metric: Metric, name: str = "major
     return next((e for e in rivals if e.name == name), None) or strongest(rivals, metric)
 
 
-def compare_controls(entrants: Sequence[Entrant], metric: Metric, jobs: Sequence[str], chance: str = "majority") -> list[dict[str, Any]]:
-    """One entry per control and seed, beside the rival named ``chance``.
+def chance_of(chance: str | Mapping[str, str], control: str) -> str:
+    """The rival that stands for chance where a task names one for each control ("*": for all others)."""
+    return chance if isinstance(chance, str) else chance.get(control, chance["*"])
+
+
+def compare_controls(entrants: Sequence[Entrant], metric: Metric, jobs: Sequence[str],
+                     chance: str | Mapping[str, str] = "majority") -> list[dict[str, Any]]:
+    """One entry per control and seed, beside the rival named ``chance`` (see ``Task.chance``).
 
     A control leaks where it is significantly better than chance on "correct" in any job (McNemar, Holm over the jobs); a task
     without such jobs is judged by the paired bootstrap of the primary metric. "At chance" means only that no leak was found:
     the tests' "detectable" says how large a leak could have been seen. The verdict is None where there is no rival.
     """
-    beside = chance_rival(entrants, metric, chance)
-    return [_compare(e, run, beside, metric, jobs) for e in entrants if e.kind == "control" for run in e.runs]
+    return [_compare(e, run, chance_rival(entrants, metric, chance_of(chance, e.name)), metric, jobs)
+            for e in entrants if e.kind == "control" for run in e.runs]
 
 
 def _compare(control: Entrant, run: Run, chance: Entrant | None, metric: Metric, jobs: Sequence[str]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart by the colour-blind. In the SVG each becomes a CSS variable with itself as the fallback.
 INK, MUTED, GRID, PAPER = "#24292f", "#656d76", "#d8dee4", "#fefefe"
-COLOURS = {"adapter": "#0072b2", "base": "#d55e00", "rival": "#008f6b", "control": "#b5508c"}
+COLOURS = {"adapter": "#0072b2", "base": "#d55e00", "rival": "#008f6b", "control": "#b5508c",
+           "ceiling": "#7a6a00", "probe": "#7a5f9e"}
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {c: kind for kind, c in COLOURS.items()}
-MARKERS = {"adapter": "o", "base": "s", "rival": "D", "control": "X"}
+MARKERS = {"adapter": "o", "base": "s", "rival": "D", "control": "X", "ceiling": "^", "probe": "v"}
 OTHER = "adapter"  # kinds of one's own (student, export) are drawn like the adapter: they are to be proved too
 
 WIDTH = 7.6  # inches, at 72 SVG units each

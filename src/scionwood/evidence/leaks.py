@@ -82,16 +82,32 @@ def _grams_of(texts: dict[str, list[str]]) -> dict[str, csr_matrix]:
     return {split: matrix[start:end] for split, start, end in zip(texts, ends, ends[1:])}
 
 
-def _closest(a: csr_matrix, b: csr_matrix):
-    """Yield (row of a, row of b, Jaccard similarity) of the closest pair in each block of a's rows."""
+def alike_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
+    """All pairs (i, j, similarity) of ``texts`` with i < j that are alike by ``threshold`` or more, in order; an empty text is like none."""
+    kept = [i for i, t in enumerate(texts) if fold(t)]
+    matrix = _grams_of({"all": [fold(texts[i]) for i in kept]})["all"]
+    found = []
+    for rows, columns, similarity in _similarities(matrix, matrix):
+        close = (rows < columns) & (similarity >= threshold)
+        found += [(kept[i], kept[j], float(s)) for i, j, s in zip(rows[close], columns[close], similarity[close])]
+    return sorted(found)
+
+
+def _similarities(a: csr_matrix, b: csr_matrix):
+    """Yield, for each block of a's rows, (rows of a, rows of b, Jaccard similarities) of the pairs that share a gram."""
     sizes_a, sizes_b = a.getnnz(axis=1), b.getnnz(axis=1)
     for start in range(0, a.shape[0], BLOCK):
         shared = (a[start:start + BLOCK] @ b.T).tocoo()
-        if not shared.nnz:
-            continue
-        similarity = shared.data / (sizes_a[start + shared.row] + sizes_b[shared.col] - shared.data)
+        if shared.nnz:
+            rows = start + shared.row
+            yield rows, shared.col, shared.data / (sizes_a[rows] + sizes_b[shared.col] - shared.data)
+
+
+def _closest(a: csr_matrix, b: csr_matrix):
+    """Yield (row of a, row of b, Jaccard similarity) of the closest pair in each block of a's rows."""
+    for rows, columns, similarity in _similarities(a, b):
         best = int(np.argmax(similarity))
-        yield start + int(shared.row[best]), int(shared.col[best]), float(similarity[best])
+        yield int(rows[best]), int(columns[best]), float(similarity[best])
 
 
 def input_text(case: Case) -> str:

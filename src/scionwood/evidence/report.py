@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from scionwood.evidence import plots
 from scionwood.evidence.blocks import Block
-from scionwood.evidence.card import opening, sections
+from scionwood.evidence.card import Tell, opening, sections
 from scionwood.evidence.controls import AT_CHANCE, LEAKS
 from scionwood.evidence.format import listed
 from scionwood.evidence.paired import BETTER, CANNOT_TELL, WORSE
@@ -22,11 +22,14 @@ Context = dict[str, Any]
 COLOURS, SIGNS = {BETTER: "good", WORSE: "bad", CANNOT_TELL: "unsure"}, {BETTER: "▲", WORSE: "▼", CANNOT_TELL: "■"}
 WORDS = {BETTER: "is better than", CANNOT_TELL: "cannot be told apart from", WORSE: "is worse than"}
 CLASSES = COLOURS | {"cannot be told apart": "unsure", AT_CHANCE: "good", LEAKS: "bad"}
-MARKUP = re.compile(r"\\(?P<escaped>[^\w\s])|`(?P<code>[^`]+)`|\*\*(?P<bold>.+?)\*\*")
+MARKUP = re.compile(r"\\(?P<escaped>[^\w\s]|_)|`(?P<code>[^`]+)`|\*\*(?P<bold>.+?)\*\*")
 
 
-def render_report(figures: Figures, context: Context) -> str:
-    """report.html of a run; the same input gives the same bytes. It loads nothing and runs nothing."""
+def render_report(figures: Figures, context: Context, tell: Tell | None = None, drawings: Any = None) -> str:
+    """report.html of a run; the same input gives the same bytes. It loads nothing and runs nothing.
+
+    ``tell`` as for the card; ``drawings`` is a module whose functions draw plots that ``plots`` does not know.
+    """
     environment = Environment(loader=PackageLoader("scionwood.evidence"), autoescape=True, undefined=StrictUndefined,
                               keep_trailing_newline=True)
     environment.filters |= {"inline": inline, "plain": plain, "anchor": anchor,
@@ -34,8 +37,8 @@ def render_report(figures: Figures, context: Context) -> str:
     css, _, _ = environment.loader.get_source(environment, "report.css")
     return environment.get_template("report.html.jinja").render(
         name=context["recipe"]["name"], summary=context["task"]["summary"] or figures["task"], css=css,
-        verdict=verdict(figures, context), sections=sections(figures, context),
-        draw=lambda plot: getattr(plots, plot.name)(figures, context))
+        verdict=verdict(figures, context), sections=(tell or sections)(figures, context),
+        draw=lambda plot: getattr(drawings if hasattr(drawings, plot.name) else plots, plot.name)(figures, context))
 
 
 def verdict(figures: Figures, context: Context) -> dict[str, Any]:

@@ -21,9 +21,10 @@ CORRECT = "correct"  # the 0/1 score that paired tests, slices and controls use
 class SystemRows:
     """One system's predictions of the test cases, as ``Prediction.row()`` writes them.
 
-    ``kind`` is "base", "rival", "control" or "teacher"; any other kind ("adapter", "student", "export") is a system that is
-    to be proved. Trained with several seeds, a system stands here once per seed under the same name. ``file`` is the path in
-    the run folder that every figure names as its origin, ``sha256`` the hash of that file.
+    ``kind`` is "base", "rival", "control" or "teacher", or "ceiling" or "probe" (shown beside the others, never judged); any
+    other kind ("adapter", "student", "export") is a system that is to be proved. Trained with several seeds, a system stands
+    here once per seed under the same name. ``file`` is the path in the run folder that every figure names as its origin,
+    ``sha256`` the hash of that file.
     """
 
     name: str

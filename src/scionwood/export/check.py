@@ -104,10 +104,10 @@ def _base_file(kind: str, loaded: Loaded, path: Path) -> Iterator[Path]:
         return
     import torch
 
-    from scionwood.export.gguf import write_gguf
+    from scionwood.export.gguf import temporary, write_gguf
     from scionwood.models.loading import load_model, load_tokenizer
 
-    base, source = path.with_name(f".{path.name}.base.gguf"), loaded.source
+    base, source = temporary(path), loaded.source
     try:
         yield write_gguf(load_model(source.base, torch.device("cpu"), torch.float32), load_tokenizer(source.base), base, "f16",
                          {"name": source.base_name})

@@ -71,6 +71,7 @@ def _one(run: "Run", loaded: Loaded, name: str) -> Exported:
     served = served_model(run, source) if name == "ollama" else None
 
     def work():
+        forget(source, name)
         write(name, loaded, run.path(path), Path(served).name if served else None)
         return {"adapter": source.adapter, "bytes": size(run.path(path))}
 
@@ -132,6 +133,14 @@ def describe(run: "Run", loaded: Loaded) -> None:
         "files": {n: {"file": Path(p).name, "bytes": size(run.path(p)), "sha256": file_hash(run.path(p))} for n, p in here.items()},
         "tokenizer": "tokenizer.json", "chat_template": "chat_template.jinja", "scionwood": __version__,
     })
+
+
+def forget(source: Source, name: str) -> None:
+    """Take a format out of serving.json before its file is written anew: after a kill, no file stands there under another's hash."""
+    path = source.out / "serving.json"
+    about = read_json(path) if path.exists() else {}
+    if entry := about.get("files", {}).pop(name, None):
+        write_json(path, about | ({"model": None} if about["model"] == entry["file"] else {}))
 
 
 def write_tokenizer(source: Source) -> None:

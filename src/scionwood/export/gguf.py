@@ -56,6 +56,11 @@ def writing(out: Path) -> Iterator[Path]:
         raise UserError(f"{out}: cannot be written ({e.strerror or e}); make room and run it again") from None
 
 
+def temporary(out: Path) -> Path:
+    """A name beside ``out`` for a whole model that is needed for a while. Where a kill leaves it, ``files.sweep`` removes it."""
+    return out.with_name(f".{out.name}.whole.{os.getpid()}.part")
+
+
 def check_config(config) -> None:
     """Refuse what llama.cpp's two graphs do not compute: biases, sliding windows, other activations, scaled rotations of other kinds."""
     what = f"model type '{config.model_type}'"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scionwood.errors import UserError
-from scionwood.export.gguf import write_gguf, writing
+from scionwood.export.gguf import temporary, write_gguf, writing
 
 K_QUANTS = ("q2_k", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k")
 
@@ -24,7 +24,7 @@ def find_quantizer(kind: str) -> str:
 def write_k_quant(model, tokenizer, out: Path, kind: str, metadata: dict[str, Any]) -> Path:
     """Write a merged model as GGUF in float32 and have llama-quantize make ``kind`` of it, atomically."""
     tool = find_quantizer(kind)
-    whole = Path(out).with_name(f".{Path(out).name}.f32.gguf")
+    whole = temporary(out)
     try:
         write_gguf(model, tokenizer, whole, "f32", metadata)
         with writing(out) as part:

@@ -60,7 +60,8 @@ class LightTokenizer:
     def _template(self):
         return compile_template(self.chat_template)
 
-    def apply_chat_template(self, messages: Sequence[dict], *, tokenize: bool = False, add_generation_prompt: bool = False, **kwargs) -> str:
+    def apply_chat_template(self, messages: Sequence[dict], *, tokenize: bool = False, add_generation_prompt: bool = False,
+                            **kwargs) -> str:
         """The conversation as text. ``tokenize`` is there for the renderer's call; only False is known."""
         if tokenize:
             raise ValueError("a LightTokenizer renders text; encode it with encode()")

@@ -173,7 +173,8 @@ def _start(path: Path, adapter: Path | None, context: int, slots: int, threads: 
     try:
         import xllamacpp
     except ImportError as e:
-        raise UserError(f"GGUF files are run by the package xllamacpp, which cannot be imported ({e}); install it with: pip install 'scionwood[export]'") from None
+        raise UserError(f"GGUF files are run by the package xllamacpp, which cannot be imported ({e}); "
+                        "install it with: pip install 'scionwood[export]'") from None
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     if adapter:

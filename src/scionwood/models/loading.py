@@ -8,7 +8,7 @@ from scionwood.errors import UserError
 from scionwood.files import file_hash, read_json, text_hash
 
 EMBEDDED = "embedded"
-FAMILIES = ("qwen3", "llama")
+FAMILIES = ("qwen3", "llama", "mistral")
 
 
 def embedded_folder() -> Path:
@@ -45,6 +45,9 @@ def check_folder(folder: Path, what: str) -> dict:
         raise UserError(f"{what}: its config asks for remote code (auto_map); remote code is never run")
     if config.get("model_type") not in FAMILIES:
         raise UserError(f"{what}: model type '{config.get('model_type')}' is not supported (known: {', '.join(FAMILIES)})")
+    if config["model_type"] == "mistral" and config.get("sliding_window"):
+        raise UserError(f"{what}: attends within a window of {config['sliding_window']} tokens, which training does not keep; use one without "
+                        "(Mistral 7B from v0.2 on)")
     if not list(folder.glob("*.safetensors")):
         pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
         found = f" (found {pickles[0]}, which would have to be unpickled)" if pickles else ""

@@ -15,7 +15,8 @@ def tune_memory(lean: bool = False) -> str:
     With glibc's defaults each training step maps and clears its activations anew; with the two thresholds raised the same
     step of a small model ran several times faster on a busy two-core machine. The price are the gaps between what is kept: with
     recomputed activations, where little is in use at a time, they took more than half of the process. So ``lean`` does the
-    opposite for blocks of 24 MiB and more (at 1 MiB, a step took more than twice as long): they go back as soon as they are freed. Returns what was done, for the log.
+    opposite for blocks of 24 MiB and more (at 1 MiB, a step took more than twice as long): they go back as soon as they are freed.
+    Returns what was done, for the log.
     """
     if not sys.platform.startswith("linux"):
         return "memory: not Linux, nothing to tune"
@@ -36,11 +37,12 @@ def limit_threads() -> str:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS")
-    threads = min(int(wanted), cores) if wanted and wanted.isdigit() and int(wanted) > 0 else cores
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    limited = wanted.isdecimal() and int(wanted) > 0
+    threads = min(int(wanted), cores) if limited else cores
     if torch.get_num_threads() != threads:  # setting it again is no use, and torch does not always survive it after a fork
         torch.set_num_threads(threads)
-    return f"threads: {threads} ({'OMP_NUM_THREADS' if wanted else 'cores'})"
+    return f"threads: {threads} ({'OMP_NUM_THREADS' if limited else 'cores'})"
 
 
 @functools.cache

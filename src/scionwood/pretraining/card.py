@@ -48,7 +48,8 @@ tags: [scionwood, qwen3, small]
 ---
 # {facts['name']}
 
-A causal language model of the Qwen3 architecture with {facts['parameters'] / 1e6:.1f} M parameters ({shape['layers']} layers, hidden {shape['hidden']},
+A causal language model of the Qwen3 architecture with {facts['parameters'] / 1e6:.1f} M parameters \
+({shape['layers']} layers, hidden {shape['hidden']},
 {shape['vocab_size']:,} tokens), {_origin(facts)} on text{told}. It is small enough to ship inside a package and to
 be grafted onto one narrow job; it is not a chat model, knows next to nothing, and should not be asked for facts.
 
@@ -74,8 +75,10 @@ The weights are offered under {facts['licence']}; the texts keep the licences ab
 ## Training
 
 Muon on the 2-D weights of the body (learning rate {schedule['muon_lr']}), AdamW on embeddings and norms ({schedule['adam_lr']}), warm-up of
-{schedule['warmup_steps']} steps, stable, linear decay over the last {schedule['decay']:.0%} of the tokens with a mix of its own, {schedule['step_tokens']:,} tokens a step,
-rows of {schedule['row']} and then {schedule['decay_row']} tokens, {_dtype(facts)}.{_weight(schedule)}{_last_loss(facts)}{''.join(" " + note for note in facts.get("notes", []))}
+{schedule['warmup_steps']} steps, stable, linear decay over the last {schedule['decay']:.0%} of the tokens with a mix of its own, \
+{schedule['step_tokens']:,} tokens a step,
+rows of {schedule['row']} and then {schedule['decay_row']} tokens, \
+{_dtype(facts)}.{_weight(schedule)}{_last_loss(facts)}{''.join(" " + note for note in facts.get("notes", []))}
 
 The tokenizer is a byte-level BPE with the pre-tokenizer of Qwen2; `㈎` (U+320E) is one token that training never shows.
 """
@@ -116,7 +119,8 @@ def _standing(facts: dict) -> str:
     rows = "the same rows" if facts.get("from") is None and not facts["tokens_before"] else "the rows of this run (but not of earlier ones)"
     return f"""\
 On held-out documents it needs **{total['base']:.3f} bits per byte**: {better} of its landmarks. A 5-gram model over the same tokens,
-trained on {rows}, needs {total['ngram']:.3f}. `xz -9e` needs {total['xz']:.3f}: it packs all the held-out text together, but has seen no training
+trained on {rows}, needs {total['ngram']:.3f}. \
+`xz -9e` needs {total['xz']:.3f}: it packs all the held-out text together, but has seen no training
 text; and the weights of the model are not counted."""
 
 
@@ -131,4 +135,5 @@ def _weight(schedule: dict) -> str:
 
 def _last_loss(facts: dict) -> str:
     loss = facts["last_loss"]
-    return "" if loss is None else f" Final training loss {loss:.3f} nats per token, unweighted (mean of the last {min(50, facts['steps'])} steps)."
+    return "" if loss is None else (f" Final training loss {loss:.3f} nats per token, unweighted "
+                                    f"(mean of the last {min(50, facts['steps'])} steps).")

@@ -122,7 +122,8 @@ def rewordings(text: str, rng: random.Random) -> Iterator[Conversation]:
         possible = ["same"] + ["less", "more"] * (part != reworded) + ["different"] * bool(others)
         for relation in rng.sample(possible, min(2, len(possible))):
             unrelated = nearest(whole, others) if others else ""
-            first, second = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, unrelated)}[relation]
+            notes = {"same": (whole, reworded), "less": (whole, part), "more": (part, whole), "different": (whole, unrelated)}
+            first, second = notes[relation]
             if rng.random() < 0.2:
                 yield chat("How does the second note relate to the first? Answer as JSON.", f"first: {first}\nsecond: {second}",
                            compact({"relation": relation}))
@@ -141,7 +142,8 @@ def matching(text: str, rng: random.Random) -> Iterator[Conversation]:
             yield chat("Repeat the note.", notes[wanted], notes[wanted])
         else:
             listed = "\n".join(f"{name}: {note}" for name, note in zip("abc", notes))
-            yield chat("Which note comes again at the end? Answer as JSON.", f"{listed}\nend: {notes[wanted]}", compact({"note": "abc"[wanted]}))
+            yield chat("Which note comes again at the end? Answer as JSON.", f"{listed}\nend: {notes[wanted]}",
+                       compact({"note": "abc"[wanted]}))
 
 
 def matching_translations(text: str, rng: random.Random) -> Iterator[Conversation]:

@@ -12,10 +12,13 @@ SMOOTHING = 0.1  # weight of the newest step in the mean time of a step
 
 
 class Job:
-    """Steps for the model, done one after the other. ``future`` gives the list of what they returned."""
+    """Steps for the model, done one after the other. ``future`` gives the list of what they returned.
 
-    def __init__(self, steps: Sequence[Callable[[], Any]], late: bool = False):
-        self.steps, self.late = deque(steps), late
+    While a job that is ``alone`` runs, nothing else is begun.
+    """
+
+    def __init__(self, steps: Sequence[Callable[[], Any]], late: bool = False, alone: bool = False):
+        self.steps, self.late, self.alone = deque(steps), late, alone
         self.done: list[Any] = []
         self.future: Future = Future()
         self.future.set_running_or_notify_cancel()  # so that nobody who waits for it can cancel it: ``Line.drop`` is for that
@@ -29,15 +32,15 @@ class Line:
         self.late: deque[Job] = deque()
         self.running: set[Job] = set()
         self.changed = threading.Condition()
-        self.closed = False
+        self.closed, self.hurried = False, False
         self.mean_seconds = 0.0
         self.threads = [threading.Thread(target=self._work, name=f"model-{n}", daemon=True) for n in range(workers)]
         for thread in self.threads:
             thread.start()
 
-    def submit(self, steps: Sequence[Callable[[], Any]], late: bool = False) -> Job:
+    def submit(self, steps: Sequence[Callable[[], Any]], late: bool = False, alone: bool = False) -> Job:
         """Stand in line. Raises RuntimeError once the line is closed."""
-        job = Job(steps, late)
+        job = Job(steps, late, alone)
         with self.changed:
             if self.closed:
                 raise RuntimeError("the line is closed")
@@ -79,12 +82,22 @@ class Line:
         """Work off what stands in line for so many seconds at most, then stop. Returns whether all was done."""
         until = time.monotonic() + seconds
         with self.changed:
-            while (self.live or self.late or self.running) and (left := until - time.monotonic()) > 0:
+            while self._under_way() and not self.hurried and (left := until - time.monotonic()) > 0:
                 self.changed.wait(left)
             drained = not (self.live or self.late or self.running)
             self.closed = True
             self.changed.notify_all()
         return drained
+
+    def _under_way(self) -> bool:
+        """Whether there is something to wait for: in a closed line, only what runs."""
+        return bool(self.running or (not self.closed and (self.live or self.late)))
+
+    def hurry(self) -> None:
+        """Let ``close`` wait for nothing any more."""
+        with self.changed:
+            self.hurried = True
+            self.changed.notify_all()
 
     def join(self, seconds: float) -> bool:
         """Wait for the step that runs; returns whether the threads have ended. What they use must not be taken away before."""
@@ -108,7 +121,7 @@ class Line:
 
     def _next(self) -> Job | None:
         with self.changed:
-            while not (self.closed or self.live or self.late):
+            while not (self.closed or self.live or self.late) or (any(job.alone for job in self.running) and not self.closed):
                 self.changed.wait()
             if self.closed:
                 return None

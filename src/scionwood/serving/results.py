@@ -19,7 +19,7 @@ from scionwood.errors import UserError
 
 PENDING, DONE, LOST = "pending", "done", "lost"
 MOST_KEPT = 50_000  # answers; about 30 MB
-MOST_TRIES = 3  # starts of the process; a request that brought it down three times is not tried again
+MOST_TRIES = 3  # a request that brought the process down three times is not tried again
 TABLE = """
 CREATE TABLE IF NOT EXISTS results (
   id TEXT PRIMARY KEY, route TEXT NOT NULL, private INTEGER NOT NULL, request TEXT, response TEXT,
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A request to complete after a restart. ``tries``: starts of the process that it has seen, this one counted."""
+    """A request to complete after a restart. ``tries``: how often work on it was begun."""
 
     id: str
     route: str
@@ -62,11 +62,14 @@ class Results:
             self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             for line in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA secure_delete=ON", TABLE):
                 self.db.execute(line)
-            self.db.execute("UPDATE results SET tries = tries + 1 WHERE request IS NOT NULL")
             self.waiting = self.db.execute("SELECT count(*) FROM results WHERE request IS NOT NULL").fetchone()[0]
+            self.purge()
         except sqlite3.DatabaseError as e:
+            self.guard.close()
+            if isinstance(e, sqlite3.OperationalError):  # of the system, not of the file: what was promised is still in it
+                raise UserError(f"{path}: cannot be used now ({e}); see that the disk has room "
+                                "and that no other program holds the file") from None
             raise UserError(f"{path}: not a queue of ours ({e}); move it away") from None
-        self.purge()
 
     def _lock(self):
         handle = open(self.folder / "lock", "w")
@@ -120,6 +123,11 @@ class Results:
         with self.mutex:
             rows = self.db.execute("SELECT id, route, request, tries FROM results WHERE request IS NOT NULL ORDER BY created").fetchall()
         return [Unfinished(id, route, json.loads(request), tries) for id, route, request, tries in rows]
+
+    def begin(self, id: str) -> None:
+        """Work on an unfinished request begins once more. A start of the process that never comes so far is no try of the request's."""
+        with self.mutex:
+            self.db.execute("UPDATE results SET tries = tries + 1 WHERE id = ?", (id,))
 
     def purge(self) -> int:
         """Forget answers that are older than ``keep_hours`` or beyond the newest ``MOST_KEPT``, fetched or not; returns how many."""

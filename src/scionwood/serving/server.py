@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
         """Stop taking requests; called from any thread, and a second time to end at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
-        self.sidecar.draining.set()
+        self.sidecar.stop()
         notify("STOPPING=1")
 
     async def run_on(self, listener: socket.socket) -> None:

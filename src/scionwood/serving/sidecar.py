@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Callable, Protocol, Sequence
 
 from scionwood.errors import UserError
-from scionwood.serving.line import Line
+from scionwood.serving.line import Job, Line
 from scionwood.serving.metrics import Metrics
 from scionwood.serving.refusals import Refused, where
 from scionwood.serving.results import MOST_TRIES, Results, Unfinished
@@ -48,40 +48,47 @@ class Sidecar:
         self.task, self.open_model, self.settings, self.fatal = task, open_model, settings, fatal
         self.routes: dict[str, Route] = {r.name: r for r in routes_of(task)}
         self.results = Results(settings.state, settings.keep_hours)
+        self.left = self.results.unfinished()  # of an earlier process; this one's own requests are in the line
         self.line = Line(settings.parallel)
-        self.loaded, self.ready, self.draining = threading.Event(), threading.Event(), threading.Event()
+        self.ready, self.draining = threading.Event(), threading.Event()
         self.model: Model | None = None
+        self.until: float | None = None  # when draining ends, on the clock of time.monotonic()
         self.metrics = Metrics(self.line.waiting, lambda: self.results.waiting, self.is_ready)
 
     # -- from start to end ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Load the model, complete what an earlier process left, and get warm: all behind the server's back."""
-        threading.Thread(target=self._start, name="start", daemon=True).start()
+        first = self.line.submit([self._prepare], alone=True)  # here and now, so that no request is before it
+        threading.Thread(target=self._start, args=(first,), name="start", daemon=True).start()
         threading.Thread(target=self._keep_house, name="house", daemon=True).start()
 
-    def _start(self) -> None:
+    def _start(self, preparing: Job) -> None:
         begin = time.perf_counter()
         try:
-            future = self.line.submit([self._load, self._warm]).future
-            future.result()
+            preparing.future.result()
         except BaseException as e:
             if not self.draining.is_set():
                 self.fatal(e)
             return
-        left = self.results.unfinished()
         self.ready.set()
         log.info("ready after %.2f s: %s, revision %s, routes %s", time.perf_counter() - begin, self.model.name, self.model.rev,
                  ", ".join(f"/v1/{name}" for name in self.routes))
+        left, self.left = self.left, []
         if left:
             log.info("completing %d late answers of an earlier process", len(left))
         for entry in left:
             self._resume(entry)
 
-    def _load(self) -> None:
-        self.model = self.open_model()
-        self.metrics.info.info({"name": self.model.name, "revision": self.model.rev, "task": self.task.name})
-        self.loaded.set()
+    def _prepare(self) -> None:
+        """Load and warm. Where that fails, nobody in line is answered: what was promised waits for a start that succeeds."""
+        try:
+            self.model = self.open_model()
+            self.metrics.info.info({"name": self.model.name, "revision": self.model.rev, "task": self.task.name})
+            self._warm()
+        except BaseException:
+            self.line.close(0)
+            raise
 
     def _warm(self) -> None:
         """Every prompt into the cache, then each route's example through everything that a request goes through."""
@@ -98,14 +105,26 @@ class Sidecar:
 
     def _keep_house(self) -> None:
         while not self.draining.wait(PURGE_SECONDS):
-            self.results.purge()
+            try:
+                self.results.purge()
+            except Exception as e:  # a full disk above all: the next time it may have room again
+                log.error("old late answers could not be removed: %s", type(e).__name__)
+
+    def stop(self) -> None:
+        """Begin to drain: ``drain_seconds`` from now are left for what is under way. A second time: nothing is waited for any more."""
+        if self.until is None:
+            self.until = time.monotonic() + self.settings.drain_seconds
+        else:
+            self.line.hurry()
+        self.draining.set()
 
     def close(self) -> None:
-        """Work off the line for ``drain_seconds``; what is left of it is in the queue, for the next start."""
-        self.draining.set()
-        if not self.line.close(self.settings.drain_seconds):
+        """Work off the line for what is left of ``drain_seconds``; what is left of it is in the queue, for the next start."""
+        if self.until is None:
+            self.stop()
+        if not self.line.close(self.until - time.monotonic()):
             log.info("%d late answers are left for the next start", self.results.waiting)
-        if self.line.join(5.0) and self.model is not None:
+        if self.line.join(0.0 if self.line.hurried else 5.0) and self.model is not None:
             self.model.close()
         self.results.close()
 
@@ -180,7 +199,7 @@ class Sidecar:
         try:
             if route is None:
                 raise UserError(f"this server has no route /v1/{entry.route}")
-            if entry.tries > MOST_TRIES:
+            if entry.tries >= MOST_TRIES:
                 raise UserError(f"given up: the process ended {MOST_TRIES} times while the answer was under way")
             asked = route.read(entry.request)
             cases = route.cases(asked, "r")
@@ -188,11 +207,21 @@ class Sidecar:
             self._finish(entry.id, entry.route, failed(self, entry.route, str(e), entry.id))
             return
         given = self.by_rule(cases)
+        steps = self.steps(route.name, [c for c, g in zip(cases, given) if g is None])
+        steps[:1] = [partial(self._begun, entry.id, step) for step in steps[:1]]
         try:
-            job = self.line.submit(self.steps(route.name, [c for c, g in zip(cases, given) if g is None]), late=True)
+            job = self.line.submit(steps, late=True)
         except RuntimeError:  # draining already
             return
         job.future.add_done_callback(partial(self.finish_late, entry.id, route, asked, cases, given))
+
+    def _begun(self, id: str, step: Callable[[], Prediction]) -> Prediction:
+        """The first step of a request of an earlier process. It is counted before it is done: it may be what brought that one down."""
+        try:
+            self.results.begin(id)
+        except Exception as e:  # a full disk
+            log.error("a try could not be counted: %s", type(e).__name__)
+        return step()
 
 
 def failed(sidecar: Sidecar, route: str, reason: str, id: str) -> dict[str, Any]:

@@ -84,7 +84,10 @@ class ChoiceWalk:
 
 
 class GrammarWalk:
-    """Compact JSON under a schema, or a text of a grammar. ``matcher`` is a fresh llguidance matcher; the turn end is its end-of-text token."""
+    """Compact JSON under a schema, or a text of a grammar.
+
+    ``matcher`` is a fresh llguidance matcher; the turn end is its end-of-text token.
+    """
 
     def __init__(self, tokenizer, matcher, vocabulary: int, turn_end: int):
         from llguidance.numpy import allocate_token_bitmask  # llguidance.torch would compile for 22 s at its first call

@@ -39,8 +39,8 @@ class Branches:
                     options.append(token)
         for ids, text in self.leaf.items():
             if ids in self.next:
-                raise UserError(f"the answer {text!r} is the beginning of another one, and this base's chat template writes nothing after an "
-                                "answer that could tell them apart; use a base whose template ends its turns")
+                raise UserError(f"the answer {text!r} is the beginning of another one, and this base's chat template writes nothing "
+                                "after an answer that could tell them apart; use a base whose template ends its turns")
 
     def prefixes(self) -> list[tuple[int, ...]]:
         """The token prefixes after which there is more than one way to go on."""

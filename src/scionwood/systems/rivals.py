@@ -59,7 +59,8 @@ class _Tfidf(Rival):
             mine = [c for c in cases if c.job == job]
             columns = list(zip(*(self.fields(c) for c in mine)))
             self.vectorizers[job] = [
-                TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=True, min_df=2 if len(mine) > 50 else 1).fit([t or " " for t in col])
+                TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, lowercase=True,
+                                min_df=2 if len(mine) > 50 else 1).fit([t or " " for t in col])
                 for col in columns
             ]
             self.models[job] = self.fit_job(self.features(job, mine), [task.target(c) for c in mine])

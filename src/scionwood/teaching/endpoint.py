@@ -107,7 +107,8 @@ def response_format(constraint: Choices | JsonSchema | Grammar) -> dict[str, Any
     Raises UserError for a grammar: chat endpoints have no common way to take one.
     """
     if isinstance(constraint, Grammar):
-        raise UserError("endpoint.constrain = true: this task's answers follow a grammar, which chat endpoints cannot be sent; set it to false")
+        raise UserError("endpoint.constrain = true: this task's answers follow a grammar, which chat endpoints cannot be sent; "
+                        "set it to false")
     schema = {"type": "string", "enum": list(constraint.texts)} if isinstance(constraint, Choices) else constraint.schema
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 

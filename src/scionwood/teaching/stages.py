@@ -22,7 +22,8 @@ def teach(flow: Flow) -> None:
     def work():
         cases = [c for c in flow.task.cases("train") if flow.task.gate(c) is None]
         if not cases:
-            raise UserError(f"task '{flow.task.name}': its gate answers every training case, so there is nothing to learn; narrow its gate()")
+            raise UserError(f"task '{flow.task.name}': its gate answers every training case, so there is nothing to learn; "
+                        "narrow its gate()")
         if teacher.kind == "none" or teacher.logits:
             accepted = [{"case": c.id, "job": c.job, "text": flow.task.target(c)} for c in cases]
             files.write_jsonl(flow.run.path("data", "taught.jsonl"), accepted)

@@ -8,8 +8,9 @@ from typing import Sequence
 
 import numpy as np
 
+from scionwood.models import decoder
 from scionwood.models.prompts import Renderer, check_length
-from scionwood.models.trees import TokenTree, lay_out
+from scionwood.models.trees import TokenTree, TreeRow, lay_out
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,15 @@ class Example:
 
 @dataclass
 class Examples:
-    """All training cases and the token tree that they share."""
+    """All training cases and the token tree that they share.
+
+    ``vectors``: tree node -> vector (hidden,) that is read there in place of the token's embedding, used as it is: who adds it
+    scales it. Different vectors stand at different nodes, though their token be the same: see ``add_with_vector``.
+    """
 
     tree: TokenTree
     items: list[Example]
+    vectors: dict[int, np.ndarray] | None = None
 
 
 def build(renderer: Renderer, rows: Sequence[tuple[str, list[dict], str]], max_length: int, balance: float = 0.0) -> Examples:
@@ -65,6 +71,40 @@ def supervised(tree: TokenTree, case_id: str, prompt: list[int], answer: list[in
     path = tree.add(prompt + answer[:-1])
     start = len(prompt) - 1
     return Example(case_id, path, np.arange(start, start + len(answer)), np.array(answer, dtype=np.int64), weight)
+
+
+def add_with_vector(tree: TokenTree, ids: Sequence[int], place: int, number: int) -> np.ndarray:
+    """Add a sequence whose token at ``place`` stands for vector ``number``; return its path.
+
+    Sequences with the same beginning and the same vector go on sharing nodes behind it; those with different vectors part
+    there. The token stays what it is: only the node tells the vectors apart.
+    """
+    path = tree.add([*ids[:place], -number - 1, *ids[place + 1 :]])  # no token has a negative number
+    tree.tokens[path[place]] = ids[place]
+    return path
+
+
+def row_vectors(examples: Examples, chosen: Sequence[int], row: TreeRow) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of a row of examples: ``(places (k,), values (k, hidden) float32)``, each place once."""
+    found: dict[int, np.ndarray] = {}
+    if examples.vectors:
+        for i, places in zip(chosen, row.paths):
+            for node, place in zip(examples.items[i].path.tolist(), places.tolist()):
+                if node in examples.vectors:
+                    found[place] = examples.vectors[node]
+    values = [np.asarray(v, dtype=np.float32) for v in found.values()]
+    return np.fromiter(found, np.int64, len(found)), np.stack(values) if values else np.empty((0, 0), np.float32)
+
+
+def embed_row(model, examples: Examples, chosen: Sequence[int], row: TreeRow, ids):
+    """What the first layer reads of a row of examples, (1, n, hidden) in float32: embeddings, and vectors in their places."""
+    import torch
+
+    hidden = decoder.embed(model, ids)
+    places, values = row_vectors(examples, chosen, row)
+    if not len(places):
+        return hidden
+    return hidden.index_copy(1, torch.from_numpy(places).to(hidden.device), torch.from_numpy(values)[None].to(hidden))
 
 
 def shuffle(count: int, seed: int, epoch: int) -> np.ndarray:

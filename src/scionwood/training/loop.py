@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -17,7 +17,7 @@ from scionwood.models.adapters import add_adapter, frozen_layers, trainable
 from scionwood.models.settings import Adapter
 from scionwood.models.trees import to_tensors
 from scionwood.training import losses
-from scionwood.training.examples import Examples, micro_batches, row_of, shuffle
+from scionwood.training.examples import Examples, embed_row, micro_batches, row_of, shuffle
 from scionwood.training.monitors import JsonLines, Monitor, peak_memory_mb
 from scionwood.training.settings import Train
 from scionwood.training.trunk import build_trunk, trunk_key
@@ -41,6 +41,9 @@ class Plan:
     # model, step, the look at step 0 -> figures, asked every train.watch.every steps; "stop" among them, a reason, ends the training
     watch: Callable[[object, int, dict | None], dict] | None = None
     shared: bool = True  # False packs every case on its own: the reference that the tree is checked against
+    # another loss of a row, called as row_loss is and divided in the same way; None: cross-entropy at the supervised tokens
+    objective: Callable | None = None
+    modules: dict[str, object] = field(default_factory=dict)  # name -> further torch.nn.Module to train: NAME.safetensors beside the adapter
 
 
 def autocast_for(device, dtype):
@@ -95,7 +98,7 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
     places, labels, weights = (torch.from_numpy(a).to(device) for a in (places, labels, weights))
     with autocast():
         if trunk is None:
-            hidden = decoder.embed(model, ids)
+            hidden = embed_row(model, plan.examples, chosen, row, ids)
         else:
             hidden = torch.from_numpy(trunk[row.nodes])[None].to(device)
         hidden = decoder.run_layers(model, hidden, positions, mask, first if trunk is not None else 0,
@@ -104,7 +107,7 @@ def row_loss(model, plan: Plan, chosen: Sequence[int], divisor: float, *, device
             return losses.cross_entropy(lambda s: decoder.logits_at(model, hidden, places[s]), len(places), labels, divisor, weights,
                                         plan.train.entropy_weight)
         with torch.no_grad():
-            told = decoder.run_layers(plan.teacher, decoder.embed(plan.teacher, ids), positions, mask)
+            told = decoder.run_layers(plan.teacher, embed_row(plan.teacher, plan.examples, chosen, row, ids), positions, mask)
             soft = decoder.logits_at(plan.teacher, told, places)
         return losses.distillation(decoder.logits_at(model, hidden, places), soft, labels, plan.temperature, plan.weight, divisor, weights,
                                    plan.train.entropy_weight)
@@ -116,7 +119,7 @@ def blame(model, plan: Plan, chosen: Sequence[int], **kw) -> str:
 
     with torch.no_grad():
         for i in chosen:
-            if not math.isfinite(row_loss(model, plan, [i], 1.0, **kw).item()):
+            if not math.isfinite((plan.objective or row_loss)(model, plan, [i], 1.0, **kw).item()):
                 return plan.examples.items[i].id
     return plan.examples.items[chosen[0]].id
 
@@ -136,7 +139,7 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     first = frozen_layers(base, plan.adapter)
     autocast = autocast_for(device, dtype)
     model = add_adapter(base, plan.adapter, plan.seed)
-    weights = trainable(model)
+    weights = trainable(model) | module_weights(plan.modules, device)
     optimiser = torch.optim.AdamW(weights.values(), lr=t.lr, weight_decay=t.weight_decay)
     steps = count_steps(plan)
     trunk = None
@@ -153,13 +156,17 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     context = {"device": device, "autocast": autocast, "trunk": trunk, "first": first}
     began, saved, earlier = time.perf_counter(), time.perf_counter(), progress["seconds"]
 
+    def switch(training: bool) -> None:
+        for module in (model, *plan.modules.values()):
+            module.train(training)
+
     def tell(event: dict) -> None:
         for m in (log, *monitors):
             m(event)
 
     def look(step: int) -> bool:
         """Watch the model; return whether that ends the training. Without a dev split, the last model that was well is kept."""
-        model.eval()
+        switch(False)
         figures = plan.watch(model, step, progress.get("watched"))
         tell({"step": step} | figures)
         progress.setdefault("watched", figures)
@@ -167,7 +174,7 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
             progress["stop"] = figures["stop"]
         elif step and not plan.dev:
             progress["best_step"] = step
-            save_adapter(model, plan.folder / "best")
+            save_adapter(model, plan.folder / "best", plan.modules)
         return "stop" in progress
 
     watching = bool(plan.watch and t.watch.every)
@@ -177,12 +184,12 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
     stopped = "stop" in progress or (bool(t.patience) and progress["bad_looks"] >= t.patience)
     for step in range(progress["step"], progress["step"] if stopped else steps):
         torch.manual_seed(hash((plan.seed, step)) & 0x7FFFFFFF)  # dropout: the same on resume
-        model.train()
+        switch(True)
         chosen = step_examples(plan, step)
         divisor = float(sum(plan.examples.items[i].weight * len(plan.examples.items[i].labels) for i in chosen))
         total, tokens = 0.0, 0
         for group in micro_batches(plan.examples, chosen, t.micro_tokens):
-            loss = row_loss(model, plan, group, divisor, **context)
+            loss = (plan.objective or row_loss)(model, plan, group, divisor, **context)
             loss.backward()
             value = loss.item()
             if not math.isfinite(value):
@@ -202,12 +209,12 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
               "tokens_per_s": round(progress["tokens"] / max(progress["seconds"], 1e-9)), "memory_mb": round(peak_memory_mb())})
         last = step + 1 == steps
         if plan.dev and ((step + 1) % look_every == 0 or last):
-            model.eval()
+            switch(False)
             value = plan.dev(model)
             tell({"step": step + 1, "dev": round(value, 5)})
             if progress["best"] is None or value > progress["best"]:
                 progress |= {"best": value, "best_step": step + 1, "bad_looks": 0}
-                save_adapter(model, plan.folder / "best")
+                save_adapter(model, plan.folder / "best", plan.modules)
             else:
                 progress["bad_looks"] += 1
                 stopped = bool(t.patience) and progress["bad_looks"] >= t.patience
@@ -221,17 +228,22 @@ def train(base, plan: Plan, device, dtype, monitors: Sequence[Monitor] = (), on_
         if stopped:
             break
     log.file.close()
-    model.eval()
+    switch(False)
     if not plan.dev and not ("stop" in progress and progress["best_step"]):
-        save_adapter(model, plan.folder / "best")
+        save_adapter(model, plan.folder / "best", plan.modules)
     return {"steps": progress["step"], "planned_steps": steps, "stopped_early": stopped, "best_step": (progress["best_step"] if plan.dev or "stop" in progress else 0) or progress["step"],
             "dev": progress["best"], "seconds": round(progress["seconds"], 1), "tokens": progress["tokens"],
             "peak_memory_mb": round(peak_memory_mb()), "trainable": sum(p.numel() for p in weights.values()),
             "cached_layers": first if trunk is not None else 0} | ({"stop": progress["stop"]} if "stop" in progress else {})
 
 
-def save_adapter(model, folder: Path) -> None:
-    """Write the adapter in PEFT format so that the folder is whole or not there."""
+def module_weights(modules: dict, device) -> dict:
+    """``{"module.NAME.parameter": parameter}`` of the further modules of a plan, moved to the device in float32."""
+    return {f"module.{name}.{n}": p for name, module in modules.items() for n, p in module.to(device).float().named_parameters()}
+
+
+def save_adapter(model, folder: Path, modules: dict | None = None) -> None:
+    """Write the adapter in PEFT format, and each further module as NAME.safetensors, so that the folder is whole or not there."""
     import shutil
 
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old.part")
@@ -239,6 +251,8 @@ def save_adapter(model, folder: Path) -> None:
     # "auto" would ask the hub whether the base's embeddings were resized
     model.save_pretrained(part, safe_serialization=True, save_embedding_layers=False)
     (part / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is the run's README
+    for name, module in (modules or {}).items():
+        files.write_tensors(part / f"{name}.safetensors", {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()})
     if folder.exists():
         folder.rename(old)
     part.rename(folder)

@@ -2,7 +2,7 @@
 
 The frozen trunk gives the same activations in every epoch, so they are computed once per node of the token tree, kept in a
 memory-mapped file, and read row by row. The file's name is a hash of all that determines its content: base, layer count,
-number format and token tree.
+number format, token tree and injected vectors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from scionwood.errors import UserError
 from scionwood.models import decoder
 from scionwood.models.trees import lay_out, to_tensors
-from scionwood.training.examples import Examples, micro_batches
+from scionwood.training.examples import Examples, embed_row, micro_batches
 
 CHUNK_TOKENS = 2048
 
@@ -29,6 +29,8 @@ def trunk_key(base_hash: str, layers: int, dtype: str, examples: Examples) -> st
     h = hashlib.sha256(json.dumps([base_hash, layers, dtype]).encode())
     h.update(np.array(examples.tree.tokens, dtype=np.int64).tobytes())
     h.update(np.array(examples.tree.depths, dtype=np.int64).tobytes())
+    for node, vector in sorted((examples.vectors or {}).items()):
+        h.update(int(node).to_bytes(8, "little") + np.asarray(vector, dtype=np.float32).tobytes())
     return h.hexdigest()[:24]
 
 
@@ -61,7 +63,7 @@ def build_trunk(model, examples: Examples, layers: int, folder: Path, key: str, 
                 continue
             ids, positions, mask = to_tensors(row, device)
             with torch.no_grad(), autocast():
-                h = decoder.run_layers(model, decoder.embed(model, ids), positions, mask, 0, layers)
+                h = decoder.run_layers(model, embed_row(model, examples, chosen, row, ids), positions, mask, 0, layers)
             out[row.nodes] = h[0].float().cpu().numpy()
             done[row.nodes] = True
         out.flush()

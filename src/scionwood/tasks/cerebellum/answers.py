@@ -40,7 +40,8 @@ def text_of(job: str, reference) -> str:
     if job == "classify":
         return compact({"intent": spoken(job, reference)})
     if job == "memorize":
-        # "mixed" before "kind": each further key is written once below every value before it, and there are two of the one, sixteen of the other
+        # "mixed" before "kind": each further key is written once below every value before it, and there are two of the one,
+        # sixteen of the other
         return compact({"decision": decision_of(reference["kind"]), "mixed": reference["mixed"], "kind": spoken(job, reference["kind"])})
     return compact({"relation": spoken(job, reference)})
 

@@ -36,7 +36,8 @@ def score_arbitrate(case: Case, answer: str | None) -> dict[str, float]:
     """The relation, the action that follows from it, and which way the action was wrong."""
     wanted = action_of(case.reference)
     said = action_of(answer) if answer else None
-    out = {"correct": float(answer == case.reference), "action_correct": float(said == wanted), f"recall_{case.reference}": float(answer == case.reference)}
+    out = {"correct": float(answer == case.reference), "action_correct": float(said == wanted),
+           f"recall_{case.reference}": float(answer == case.reference)}
     if case.reference == "same":
         out["none_duplicate"] = float(said == "NONE")
     if wanted != "UPDATE":

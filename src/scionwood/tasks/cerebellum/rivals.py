@@ -33,7 +33,8 @@ class OverlapThreshold(Rival):
     The range of the number is cut into bins of equal counts on the training cases; each bin answers what was most frequent there.
     """
 
-    name, about = "overlap-threshold", "character overlap (arbitrate) or length (other jobs), cut at thresholds fitted on the training cases"
+    name = "overlap-threshold"
+    about = "character overlap (arbitrate) or length (other jobs), cut at thresholds fitted on the training cases"
     BINS = 6
 
     def fit(self, task: Task, cases: Sequence[Case]) -> None:

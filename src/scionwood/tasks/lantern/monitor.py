@@ -25,7 +25,8 @@ class DiversityWatch:
     """Looks at a model in training; the loop calls it with the model, the step and the look at step 0.
 
     ``prompts`` are held-out prompts as token ids, ``decode`` turns token ids into text, ``ends`` are the tokens that end an
-    answer. The same draws are made at every look, so that two looks differ by the model alone.
+    answer; with ``full`` none ends before it has its length, so that no look is about the length. The same draws are made at every
+    look, so that two looks differ by the model alone.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -33,6 +34,7 @@ class DiversityWatch:
     ends: frozenset[int]
     settings: Watch
     autocast: Callable = contextlib.nullcontext
+    full: bool = False
 
     def __call__(self, model, step: int, first: dict[str, Any] | None) -> dict[str, Any]:
         """The figures of one look; with ``stop``, the reason, where the rule says so. ``first`` is None at step 0."""
@@ -52,11 +54,12 @@ class DiversityWatch:
         drawn = []
         for at in range(0, len(asked), BATCH):
             part = asked[at : at + BATCH]
-            drawn += sample(model, [p for p, _ in part], self.ends, Draw(tokens=s.tokens), [seed for _, seed in part], self.autocast)
+            draw = Draw(tokens=s.tokens, min_tokens=s.tokens if self.full else 0)
+            drawn += sample(model, [p for p, _ in part], self.ends, draw, [seed for _, seed in part], self.autocast)
         tokens = np.concatenate([d.entropies for d in drawn])
         texts = [self.decode(d.ids) for d in drawn]
-        return {"predictive_entropy": mean([float(tokens.mean())] if len(tokens) else []), "h50": mean(map(h50, texts)), "e1": mean(map(e1, texts)),
-                "repetition": mean(map(repetition, texts)), "samples": len(drawn), "tokens": len(tokens),
+        return {"predictive_entropy": mean([float(tokens.mean())] if len(tokens) else []), "h50": mean(map(h50, texts)),
+                "e1": mean(map(e1, texts)), "repetition": mean(map(repetition, texts)), "samples": len(drawn), "tokens": len(tokens),
                 "ended": sum(d.ended for d in drawn)}
 
 
@@ -112,10 +115,11 @@ def why_stop(now: dict[str, Any], first: dict[str, Any], s: Watch) -> str:
     return ""
 
 
-def watch(renderer, messages: Sequence[Sequence[dict]], settings: Watch, autocast: Callable = contextlib.nullcontext) -> DiversityWatch:
+def watch(renderer, messages: Sequence[Sequence[dict]], settings: Watch, autocast: Callable = contextlib.nullcontext,
+          full: bool = False) -> DiversityWatch:
     """A watch over the first ``settings.prompts`` of some held-out prompts, given as chat messages."""
     from scionwood.systems.json_decoding import turn_end
 
     controls = {i for i, t in renderer.tokenizer.added_tokens_decoder.items() if t.special}
     prompts = [renderer.render(m).prompt for m in messages[: settings.prompts]]
-    return DiversityWatch(prompts, renderer.tokenizer.decode, frozenset(controls | {turn_end(renderer)}), settings, autocast)
+    return DiversityWatch(prompts, renderer.tokenizer.decode, frozenset(controls | {turn_end(renderer)}), settings, autocast, full)

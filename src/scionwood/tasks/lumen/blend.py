@@ -43,7 +43,8 @@ def blocks_of(points: tuple[Point, ...]) -> dict[str, list[list[Point]]]:
         blocks[int((p.t - points[0].t) // BLOCK)].append(p)
     usable = [b for _, b in sorted(blocks.items()) if any(s[-1].t - s[0].t >= STEP * (POINTS - 1) for s in segments(merged(b)))]
     if len(usable) < 10:
-        raise UserError(f"the recording has {len(usable)} blocks of {BLOCK / 60:g} minutes, 10 are needed to split it by time; record for longer")
+        raise UserError(f"the recording has {len(usable)} blocks of {BLOCK / 60:g} minutes, 10 are needed to split it by time; "
+                        "record for longer")
     train, dev = (round(len(usable) * s) for s in (SHARES["train"], SHARES["dev"]))
     return {"train": usable[:train], "dev": usable[train:train + dev], "test": usable[train + dev:]}
 

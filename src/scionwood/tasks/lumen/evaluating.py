@@ -42,7 +42,8 @@ class Given(System):
     def predict(self, cases: Sequence[Case]) -> list:
         from scionwood.systems.base import ERROR, Prediction
 
-        return [from_text(self.task, c, t) if t is not None else Prediction(c.id, status=ERROR, reason="no answer") for c, t in zip(cases, self.texts)]
+        return [from_text(self.task, c, t) if t is not None else Prediction(c.id, status=ERROR, reason="no answer")
+                for c, t in zip(cases, self.texts)]
 
 
 def metrics_of(task: Lumen) -> list[Metric]:
@@ -117,7 +118,8 @@ def evaluate_file(path: Path, names: Sequence[str], seeds: int = SEEDS, say: Say
             out.append(rival_figures(task, cases, train, name, seeds))
         elif name == LABELS:
             given = Given(name, task, [task.target(c) for c in cases])
-            out.append(Figures(name, "the answers that the rows hold", len(cases), over_seeds([values(metrics_of(task), scored(task, cases, given))])))
+            found = over_seeds([values(metrics_of(task), scored(task, cases, given))])
+            out.append(Figures(name, "the answers that the rows hold", len(cases), found))
         elif Path(name).is_file():
             rows = scored(task, cases, Given(name, task, answers_of(Path(name), cases)))
             out.append(Figures(name, "answers from the file", len(cases), with_intervals(metrics_of(task), rows, resamples)))
@@ -180,12 +182,13 @@ def run_figures(path: Path, name: str, known: Sequence[str], say: Say, resamples
 
     folder, _, system = (name, "", "") if Path(name).is_dir() else name.rpartition(":")
     if not folder or not Path(folder).is_dir():
-        raise UserError(f"system '{name}': no rival, no file and no run folder of that name{nearest(name, known)} (rivals: {', '.join(known)})")
+        raise UserError(f"system '{name}': no rival, no file and no run folder of that name{nearest(name, known)} "
+                        f"(rivals: {', '.join(known)})")
     flow = open_flow(Path(folder), say)
     task = flow.task
     if not isinstance(task, Lumen) or task.blind:
-        raise UserError(f"{folder}: a run of task '{task.name}'{' with prompt blind' if isinstance(task, Lumen) else ''}; rows in the published "
-                        "format can be answered under the prompts card and table of task 'lumen' only")
+        raise UserError(f"{folder}: a run of task '{task.name}'{' with prompt blind' if isinstance(task, Lumen) else ''}; "
+                        "rows in the published format can be answered under the prompts card and table of task 'lumen' only")
     system = system or f"adapter-{flow.recipe.train.seeds[0]}"
     weights = flow.run.path("adapter", system, "best")
     if system != "base" and not (weights / "adapter_model.safetensors").exists():
@@ -198,8 +201,8 @@ def run_figures(path: Path, name: str, known: Sequence[str], say: Say, resamples
     return Figures(name, f"prompt {task.prompt}, {flow.decoding}", len(cases), with_intervals(metrics_of(task), rows, resamples))
 
 
-COLUMNS = {"coherence": "coherence", "macro_coherence": "macro", "valid_rate": "valid", "strict_valid_rate": "strict", "pattern_accuracy": "pattern",
-           "exact_rate": "exact", "diversity": "diversity", "js_distance": "JS", "js_tokens": "JS tokens", "js_patterns": "JS patterns"}
+COLUMNS = {"coherence": "coherence", "macro_coherence": "macro", "valid_rate": "valid", "strict_valid_rate": "strict",
+           "pattern_accuracy": "pattern", "exact_rate": "exact", "diversity": "diversity", "js_distance": "JS", "js_tokens": "JS tokens", "js_patterns": "JS patterns"}
 
 
 def table(found: Sequence[Figures]) -> str:
@@ -209,7 +212,8 @@ def table(found: Sequence[Figures]) -> str:
         cells = [f.figures.get(name) for name in COLUMNS]
         lines.append([f.name, *("-" if c is None else _cell(c) for c in cells)])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))).rstrip() for line in lines)
+    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))).rstrip()
+                     for line in lines)
 
 
 def _cell(figure: dict[str, Any]) -> str:

@@ -85,7 +85,9 @@ def speak(shape: str, notation: Notation) -> str:
 class Logistic(Rival):
     """Guesses the shape by logistic regression on the printed numbers, and says the likeliest expression that implies it."""
 
-    name, about = "logistic", "logistic regression on the printed numbers guesses the shape, C by cross-validation; then the expression that tells it best"
+    name = "logistic"
+    about = ("logistic regression on the printed numbers guesses the shape, C by cross-validation; "
+             "then the expression that tells it best")
 
     def __init__(self, notation: Notation, plain: bool):
         self.notation, self.plain = notation, plain
@@ -115,7 +117,9 @@ class Logistic(Rival):
 class RobustRules(Rival):
     """The robust classifier on the printed numbers; where it says unclassified, settled is said."""
 
-    name, about = "robust-rules", "the robust classifier on the printed numbers (unclassified counts as settled), then the expression that tells the shape best"
+    name = "robust-rules"
+    about = ("the robust classifier on the printed numbers (unclassified counts as settled), "
+             "then the expression that tells the shape best")
 
     def __init__(self, notation: Notation, step: float):
         self.notation, self.step = notation, step
@@ -152,8 +156,9 @@ def drawn(notation: Notation, seed: int = 0) -> list[Rival]:
     """The systems that draw, each told the shape: the rules, sharper rules, fitting tokens only, all tokens alike."""
 
     def at(temperature: float) -> Drawn:
-        return Drawn(f"rules-at-{temperature:g}", f"told the shape: the rules' odds of patterns and tokens sharpened as by temperature {temperature:g}",
-                     notation, lambda s: sharpened(PATTERN_WEIGHTS[s], temperature), lambda s: sharpened(first_weights(s), temperature), seed)
+        return Drawn(f"rules-at-{temperature:g}",
+                     f"told the shape: the rules' odds of patterns and tokens sharpened as by temperature {temperature:g}", notation,
+                     lambda s: sharpened(PATTERN_WEIGHTS[s], temperature), lambda s: sharpened(first_weights(s), temperature), seed)
 
     return [
         Drawn("rules", "told the shape: the rules that drew the labels, drawing anew", notation, _rules, first_weights, seed),

@@ -126,7 +126,8 @@ def all_metrics(notation: Notation, blind: bool, plain: bool = False) -> list[Me
         Metric("js_distance", both, better="lower",
                about=f"Jensen-Shannon distance of tokens and patterns {far}{'' if blind else ' (primary)'}"),
         Metric("js_tokens", Distance((token_shares,), reference), better="lower", about=f"Jensen-Shannon distance of the tokens {far}"),
-        Metric("js_patterns", Distance((pattern_shares,), reference), better="lower", about=f"Jensen-Shannon distance of the patterns {far}"),
+        Metric("js_patterns", Distance((pattern_shares,), reference), better="lower",
+               about=f"Jensen-Shannon distance of the patterns {far}"),
         *(Metric(f"js_{s}", both, better="lower", rows=of_shape(s), about=f"the same for '{s}' alone") for s in SHAPES if not blind),
     ]
     published = [

@@ -39,9 +39,11 @@ class Lumen(Task):
     def __init__(self, prompt: prompts.Prompt = "card", data: str | None = None, train: int | None = None, dev: int | None = None,
                  test: int | None = None, recording: str | None = None, noise: str | None = None, labels: Labels = "drawn"):
         if prompt not in prompts.PROMPTS:
-            raise UserError(f"task lumen: prompt '{prompt}' is unknown{nearest(str(prompt), prompts.PROMPTS)} (known: {', '.join(prompts.PROMPTS)})")
+            raise UserError(f"task lumen: prompt '{prompt}' is unknown{nearest(str(prompt), prompts.PROMPTS)} "
+                            f"(known: {', '.join(prompts.PROMPTS)})")
         if prompt == "blind" and (data or recording):
-            raise UserError("task lumen: rows of the published format hold no windows, so prompt 'blind' makes its own; leave out data and recording")
+            raise UserError("task lumen: rows of the published format hold no windows, so prompt 'blind' makes its own; "
+                            "leave out data and recording")
         if data and (recording or train or dev or test):
             raise UserError("task lumen: data brings its own rows; leave out train, dev, test and recording")
         if labels not in LABELS or (labels == "plain" and prompt != "blind"):
@@ -93,7 +95,9 @@ class Lumen(Task):
     def parse(self, case: Case, text: str) -> dict[str, Any] | Invalid:
         """The answer as {"tokens", "pattern", "strict"}. What only the published lax rule accepts is an answer that is not strict."""
         found = grammar.read(text, self.notation)
-        return Invalid(found) if isinstance(found, str) else {"tokens": list(found.tokens), "pattern": found.pattern, "strict": found.strict}
+        if isinstance(found, str):
+            return Invalid(found)
+        return {"tokens": list(found.tokens), "pattern": found.pattern, "strict": found.strict}
 
     def score(self, case: Case, answer: dict[str, Any] | None) -> dict[str, float]:
         out = scores.score(case, answer)

@@ -225,7 +225,8 @@ class Drawing:
         for _ in range(self.random.randint(3, 6)):
             d = self.random.expovariate(1 / 14)
             a = -math.pi / 2 + self.random.gauss(0, 0.9)
-            self._disc(tip.x + d * math.cos(a), tip.y + d * math.sin(a), 0.6 + 0.5 * self.random.random(), ink, 200 * strength * math.exp(-d / 30))
+            self._disc(tip.x + d * math.cos(a), tip.y + d * math.sin(a), 0.6 + 0.5 * self.random.random(), ink,
+                       200 * strength * math.exp(-d / 30))
 
     # -- the pen -----------------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class Feed:
     def whole(self) -> dict[str, Any]:
         """Everything that a page needs when it is opened."""
         with self.news:
-            return {"source": self.source, "every": self.session.feeling.table.every_s, "ahead": AHEAD_S, "ticks": list(self.ticks), "said": list(self.said),
+            return {"source": self.source, "every": self.session.feeling.table.every_s, "ahead": AHEAD_S,
+                    "ticks": list(self.ticks), "said": list(self.said),
                     "shapes": {s: ABOUT[s] for s in (*SHAPES, UNCLASSIFIED)}, "fields": FIELDS,
                     "colours": {token: hexed(manner.colour) for token, manner in MANNERS.items()}}
 

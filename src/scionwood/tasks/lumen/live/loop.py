@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator, Protocol
 
 from scionwood.tasks.lumen.live.outputs import Outputs
 from scionwood.tasks.lumen.live.session import Moment, Session
@@ -17,7 +16,15 @@ LONGEST_GAP_S = 10.0  # of a recording that is waited for
 Clock = Callable[[], float]
 
 
-def live(readings: Iterable[Reading], session: Session, outputs: Outputs, stop: threading.Event,
+class Stop(Protocol):
+    """What ends the loop: ``stopping.Stop``, or an event where no signal sets it."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def live(readings: Iterable[Reading], session: Session, outputs: Outputs, stop: Stop,
          seen: Callable[[Moment], None] = lambda moment: None) -> int:
     """Take readings until they end or ``stop`` is set; returns the number of ticks. ``seen`` is told of every moment.
 
@@ -37,7 +44,7 @@ def live(readings: Iterable[Reading], session: Session, outputs: Outputs, stop: 
 class Breathing:
     """Waits, and lets the lights breathe on meanwhile. ``tempo``: seconds of the session in one second."""
 
-    def __init__(self, session: Session, outputs: Outputs, stop: threading.Event, tempo: float = 1.0, clock: Clock = time.monotonic):
+    def __init__(self, session: Session, outputs: Outputs, stop: Stop, tempo: float = 1.0, clock: Clock = time.monotonic):
         self.session, self.outputs, self.stop, self.tempo, self.clock = session, outputs, stop, tempo, clock
 
     def until(self, due: float, t: float) -> None:

@@ -71,7 +71,8 @@ def line_of(moment: Moment) -> dict[str, Any]:
     e, why = moment.expression, moment.why
     odds = {forest: {k: round(v, 4) for k, v in classes.items()} for forest, classes in why.odds.items()}
     return {"t": moment.reading.t, "shape": why.shape, "pattern": e.pattern, "tokens": list(e.tokens), "said": moment.said,
-            "why": {"occasion": why.occasion, "verdict": why.verdict, "numbers": {k: round(v, 6) for k, v in why.numbers.items()}, "odds": odds}}
+            "why": {"occasion": why.occasion, "verdict": why.verdict, "numbers": {k: round(v, 6) for k, v in why.numbers.items()},
+                    "odds": odds}}
 
 
 class Outputs:

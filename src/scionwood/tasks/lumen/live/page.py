@@ -18,7 +18,8 @@ HOST = "127.0.0.1"
 OURSELVES = {"127.0.0.1", "localhost", "::1"}  # another name in Host is a page elsewhere that had its own name point here
 MOST_STREAMS = 16
 ALIVE_S = 15.0  # a comment goes over a quiet stream so often
-POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+POLICY = ("default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+          "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 
 
 class Handler(BaseHTTPRequestHandler):

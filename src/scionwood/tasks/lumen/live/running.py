@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from scionwood.tasks.lumen.live.outputs import Outputs
 from scionwood.tasks.lumen.live.session import Moment, Session
 from scionwood.tasks.lumen.sensing.readings import Reading
 from scionwood.tasks.lumen.settings import Body, body_of
+from scionwood.tasks.lumen.stopping import stopped_by_signals
 from scionwood.tasks.lumen.student.compact import SHIPPED, CompactStudent
 
 
@@ -46,35 +46,32 @@ def run(wishes: Wishes, recipe: Path | None, sets: Sequence[str], say: Callable[
     body = body_of(recipe, sets)
     session = Session(CompactStudent(wishes.student or SHIPPED), body.state, body.shapes, wishes.seed, wishes.temperature,
                       highest=wishes.brightest)
-    stop = threading.Event()
     tempo = (1.0 if wishes.watch else 0.0) if wishes.tempo is None else wishes.tempo
     outputs = Outputs(say, wishes.leds, wishes.panel, wishes.speech, wishes.terminal, wishes.frames, wishes.gallery, wishes.journal,
                       wishes.brightest)
-    rest = Breathing(session, outputs, stop, 1.0 if wishes.replay is None else tempo)
     opened: list[Any] = [outputs]
     watchers: list[Callable[[Moment], None]] = []
-    before = _stopped_by_signals(stop)
-    timer = threading.Timer(wishes.seconds, stop.set) if wishes.seconds else None
-    try:
-        readings = _readings(wishes, body, rest, opened)
-        if wishes.store:
-            watchers.append(_recorder(wishes, body, opened, say))
-        if wishes.page or wishes.watch:
-            watchers.append(_page(wishes, session, opened, say))
-        if timer:
-            timer.start()
-        count = live(readings, session, outputs, stop, lambda moment: [w(moment) for w in watchers])
-        if wishes.watch and wishes.replay and not stop.is_set():
-            say("the recording has ended; the page stays until Ctrl-C")
-            stop.wait()
-        return count
-    finally:
-        if timer:
-            timer.cancel()
-        for thing in reversed(opened):
-            thing.close()
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    with stopped_by_signals() as stop:
+        rest = Breathing(session, outputs, stop, 1.0 if wishes.replay is None else tempo)
+        timer = threading.Timer(wishes.seconds, stop.set) if wishes.seconds else None
+        try:
+            readings = _readings(wishes, body, rest, opened)
+            if wishes.store:
+                watchers.append(_recorder(wishes, body, opened, say))
+            if wishes.page or wishes.watch:
+                watchers.append(_page(wishes, session, opened, say))
+            if timer:
+                timer.start()
+            count = live(readings, session, outputs, stop, lambda moment: [w(moment) for w in watchers])
+            if wishes.watch and wishes.replay and not stop.is_set():
+                say("the recording has ended; the page stays until Ctrl-C")
+                stop.wait()
+            return count
+        finally:
+            if timer:
+                timer.cancel()
+            for thing in reversed(opened):
+                thing.close()
 
 
 def _readings(wishes: Wishes, body: Body, rest: Breathing, opened: list[Any]) -> Iterable[Reading]:
@@ -115,10 +112,3 @@ def _page(wishes: Wishes, session: Session, opened: list[Any], say: Callable[[st
     opened.append(server)
     say(f"watch at {server.address} (Ctrl-C ends it)")
     return feed.add
-
-
-def _stopped_by_signals(stop: threading.Event) -> dict[int, Any]:
-    """Let SIGINT and SIGTERM end the loop; returns the handlers that were there before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -8,7 +8,7 @@ from scionwood.errors import UserError
 from scionwood.files import write_text
 from scionwood.tasks.lumen.settings import Body
 from scionwood.tasks.lumen.state.eisv import Feeling
-from scionwood.tasks.lumen.store.card import data_card
+from scionwood.tasks.lumen.store.card import card_place, data_card
 from scionwood.tasks.lumen.store.compact import ENDING, write_compact
 from scionwood.tasks.lumen.store.published import import_rows, is_rows
 from scionwood.tasks.lumen.store.recorder import Recorder
@@ -23,9 +23,10 @@ def bring(source: Path, to: Path, body: Body, session: int | None = None, made: 
         return f"{to}: {import_rows(source, to)} rows added"
     readings = read_recording(source, session)
     if to.name.endswith(ENDING):
+        place = card_place(to)
         count = write_compact(to, readings)
-        write_text(to.with_name("README.md"), data_card(to, made))
-        return f"{to}: {count} readings, {to.stat().st_size:,} bytes; described in {to.with_name('README.md').name}"
+        write_text(place, data_card(to, made))
+        return f"{to}: {count} readings, {to.stat().st_size:,} bytes; described in {place.name}"
     feeling = Feeling(body.state)
     recorder = Recorder(to, f"imported from {source.name}", body.state)
     try:

@@ -7,14 +7,33 @@ from pathlib import Path
 from statistics import median
 from typing import Sequence
 
+from scionwood.errors import UserError
 from scionwood.files import file_hash
 from scionwood.tasks.lumen.sensing.readings import FIELDS, Reading
-from scionwood.tasks.lumen.store.compact import read_compact
+from scionwood.tasks.lumen.store.compact import ENDING, read_compact
 from scionwood.tasks.lumen.trajectories.windows import GAP
 
 
+TITLE = "# A recording of one machine"
+
+
+def card_place(recording: Path) -> Path:
+    """Where the card of a recording goes: README.md beside it, NAME.md where that is another text. Raises UserError where both are."""
+    places = [recording.with_name(name) for name in ("README.md", f"{recording.name.removesuffix(ENDING)}.md")]
+    for place in places:
+        if not place.exists() or _is_card(place, recording):
+            return place
+    raise UserError(f"{places[-1]}: is no data card of {recording.name}, and must make room for it; "
+                    "move it away, or name another file with --to")
+
+
+def _is_card(place: Path, recording: Path) -> bool:
+    text = place.read_text("utf-8", "replace")
+    return text.startswith(TITLE) and f"`{recording.name}`" in text
+
+
 def data_card(path: Path, made: str = "") -> str:
-    """The README.md of a compact recording. ``made`` says in a sentence or two what was recorded and what the machine was doing."""
+    """The data card of a compact recording. ``made`` says in a sentence or two what was recorded and what the machine was doing."""
     rows = list(read_compact(path))
     steps = [b.t - a.t for a, b in zip(rows, rows[1:])] or [0.0]
     usual, hours = median(steps), (rows[-1].t - rows[0].t) / 3600
@@ -26,7 +45,7 @@ def data_card(path: Path, made: str = "") -> str:
     if gaps:
         silence += f", {sum(gaps) / 3600:.2f} hours in all, so that {hours - sum(gaps) / 3600:.2f} hours were heard"
     lines = [
-        "# A recording of one machine",
+        TITLE,
         "",
         *([made.strip(), ""] if made.strip() else []),
         f"`{path.name}` holds {len(rows):,} readings over {hours:.2f} hours from {day} UTC, one every {usual:.2f} seconds (median), with "

@@ -72,7 +72,7 @@ class Recorder:
             self.trouble = ""
             if cleaned:
                 self._db.executescript("PRAGMA incremental_vacuum")  # execute() would give back one page of it
-        except (sqlite3.Error, UserError) as e:
+        except (sqlite3.Error, OSError, UserError) as e:
             self.trouble = str(e)
             self._rollback()
             self._drop_connection()

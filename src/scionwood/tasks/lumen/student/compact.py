@@ -40,7 +40,8 @@ def export(forests: Mapping[str, Any], path: Path, about: Mapping[str, str] | No
     for name, forest in forests.items():
         for part, values in _flat(forest).items():
             data = np.asarray(values, names[PARTS[part]])
-            header[f"{name}.{part}"] = {"dtype": PARTS[part], "shape": list(data.shape), "data_offsets": [len(blob), len(blob) + data.nbytes]}
+            header[f"{name}.{part}"] = {"dtype": PARTS[part], "shape": list(data.shape),
+                                        "data_offsets": [len(blob), len(blob) + data.nbytes]}
             blob += data.tobytes()
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)

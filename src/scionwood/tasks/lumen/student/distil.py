@@ -31,7 +31,8 @@ def distil(examples: Sequence[Example], out: Path, about: Mapping[str, Any], tre
     parts = split_by_time(examples)
     say("split by time: " + ", ".join(f"{len(v)} {k}" for k, v in parts.items()) + " windows")
     chosen, tried = _choose(parts, seed)
-    say(f"forests see {chosen}: the simplest that the dev stretch does not speak against (mean log-likelihoods: " + ", ".join(f"{k}: {v:.3f}" for k, v in tried.items()) + ")")
+    say(f"forests see {chosen}: the simplest that the dev stretch does not speak against (mean log-likelihoods: "
+        + ", ".join(f"{k}: {v:.3f}" for k, v in tried.items()) + ")")
     leaf, numbers = TRIED[chosen]
     full = forests.fit(rows_of(parts["train"], numbers), trees, leaf, seed=seed)
     small = shrunk(full, rows_of(parts["train"], numbers), seed)
@@ -39,8 +40,8 @@ def distil(examples: Sequence[Example], out: Path, about: Mapping[str, Any], tre
     onnx_export.export(full, out / "onnx")
     compact.export(small, out / "student.safetensors", {k: str(v) for k, v in about.items()})
     say("measuring on the held-out stretch")
-    report = {"about": dict(about), "trees": trees, "chosen": chosen, "dev_log_likelihood": tried, "windows": {k: len(v) for k, v in parts.items()},
-              **measure(out, parts)}
+    report = {"about": dict(about), "trees": trees, "chosen": chosen, "dev_log_likelihood": tried,
+              "windows": {k: len(v) for k, v in parts.items()}, **measure(out, parts)}
     files.write_json(out / "report.json", report)
     return report
 
@@ -116,13 +117,14 @@ def measure(folder: Path, parts: Mapping[str, Sequence[Example]]) -> dict[str, A
 
 def table(report: Mapping[str, Any]) -> str:
     """The figures as a table for the terminal."""
-    columns = (("pattern_agreement", "pattern"), ("token1_agreement", "token 1"), ("expression_agreement", "expression"), ("coherence", "coherence"),
-               ("js_tokens", "JS tokens"), ("js_patterns", "JS patterns"), ("changed_without_numbers", "changed*"))
+    columns = (("pattern_agreement", "pattern"), ("token1_agreement", "token 1"), ("expression_agreement", "expression"),
+               ("coherence", "coherence"), ("js_tokens", "JS tokens"), ("js_patterns", "JS patterns"), ("changed_without_numbers", "changed*"))
     lines = [f"{'':10}" + "".join(f"{title:>13}" for _, title in columns)]
     for name, row in report["figures"].items():
         lines.append(f"{name:10}" + "".join(f"{row[key]:13.3f}" if key in row else f"{'':13}" for key, _ in columns))
     against = report["compact_against_full"]
-    lines += [f"* share of likeliest answers that change when the windows swap all their numbers ({report['windows']['test']} held-out windows)",
+    lines += ["* share of likeliest answers that change when the windows swap all their numbers "
+              f"({report['windows']['test']} held-out windows)",
               f"compact against full: same answer to {against['same_answers']:.1%}; " + ", ".join(
                   f"{k} +{v['gains']} -{v['losses']} (p {v['p']:.2f})" for k, v in against.items() if isinstance(v, dict)),
               "bytes: " + ", ".join(f"{k} {v:,}" for k, v in report["bytes"].items()) + f"; contradictions: {report['contradictions']}"]

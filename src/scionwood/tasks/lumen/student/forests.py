@@ -18,7 +18,8 @@ GRID = 4096  # leaves hold multiples of 1/GRID; 2**12 steps and up to 2**11 tree
 MOST_TREES = 2048
 
 
-def fit(rows: Sequence[tuple[Sequence[float], Sequence[str]]], trees: int = 200, leaf: int = 8, depth: int = 20, seed: int = 42) -> dict[str, Any]:
+def fit(rows: Sequence[tuple[Sequence[float], Sequence[str]]], trees: int = 200, leaf: int = 8, depth: int = 20,
+        seed: int = 42) -> dict[str, Any]:
     """The four forests, fitted to ``rows`` of (features, tokens of the teacher) and settled.
 
     ``leaf`` is the least number of rows in a leaf, ``depth`` the greatest depth. A forest without any row answers with equal weights.

@@ -3,7 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const NAMES = { E: "energy", I: "integrity", S: "entropy", V: "void" };
-const KEEP = 900, SHOWN = 240, AFRESH = 40;  // ticks kept, ticks drawn, expressions listed
+const KEEP = 900, SHOWN = 240, AFRESH = 40, AGAIN = 3000;  // ticks kept, ticks drawn, expressions listed, ms
 const SVG = "http://www.w3.org/2000/svg";
 let known = null, ticks = [], arrived = 0, apart = 2000;
 
@@ -193,18 +193,32 @@ function take(tick) {
   soon();
 }
 
+// After every break all is asked for anew: where the body was started again, it counts its ticks from one.
 async function begin() {
-  known = await (await fetch("/state.json")).json();
+  const answer = await fetch("/state.json").catch(() => null);
+  if (!answer) return lost();
+  known = await answer.json();
   $("source").textContent = known.source;
   ticks = known.ticks;
   const last = known.said.at(-1);
   if (last) { expressed(last); why(last); log(); }
-  soon(); lamps();
+  soon();
   const stream = new EventSource(`/events?after=${ticks.at(-1)?.n ?? 0}`);
   stream.onopen = () => { $("dot").classList.add("on"); };
   stream.onmessage = (event) => take(JSON.parse(event.data));
-  stream.onerror = () => { $("dot").classList.remove("on"); $("status").textContent = "not connected; trying again"; };
-  addEventListener("resize", soon);
+  stream.onerror = () => { stream.close(); lost(); };
 }
 
-begin().catch((e) => { $("status").textContent = `cannot be shown: ${e.message}`; });
+function lost() {
+  $("dot").classList.remove("on");
+  $("status").textContent = "not connected; trying again";
+  setTimeout(start, AGAIN);
+}
+
+function start() {
+  begin().catch((e) => { $("status").textContent = `cannot be shown: ${e.message}`; });
+}
+
+lamps();
+addEventListener("resize", soon);
+start();

@@ -1,0 +1,107 @@
+"""A GGUF file as a contestant, sampled in this process by llama.cpp."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+from scionwood.errors import UserError
+from scionwood.files import file_hash
+from scionwood.models.llamacpp import LlamaCpp
+from scionwood.tasks.lantern.duel.asking import Asked, told
+from scionwood.tasks.lantern.duel.contestants import Contestant, Sampling
+from scionwood.tasks.lantern.duel.cutting import has_words
+from scionwood.teaching.journal import Row
+
+PIECE = 64  # tokens between two questions whether an answer is long enough
+
+
+class Sampler(LlamaCpp):
+    """llama.cpp, drawing in the order in which ``sampling.py`` draws: temperature, then min-p, then top-p. No other filter is on."""
+
+    def draw(self, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int]) -> tuple[list[int], bool]:
+        """An answer's token ids up to the first control token, and whether there was one."""
+        ids = self._drawn(prompt, s, seed, s.tokens)
+        end = next((k for k, t in enumerate(ids) if t in set(controls)), None)
+        return ids[:end], end is not None
+
+    def keep_going(
+        self, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int], enough: Callable[[list[int]], bool]
+    ) -> list[int]:
+        """Token ids without any control token, drawn ``PIECE`` by ``PIECE`` until they are enough; what was read stays in the cache."""
+        ids: list[int] = []
+        barred = [[c, False] for c in controls]
+        while len(ids) < s.tokens and not enough(ids):
+            more = self._drawn([*prompt, *ids], s, seed + len(ids), min(PIECE, s.tokens - len(ids)), logit_bias=barred, ignore_eos=True)
+            if not more:
+                break
+            ids += more
+        return ids
+
+    def _drawn(self, prompt: list[int], s: Sampling, seed: int, tokens: int, **more: Any) -> list[int]:
+        order = ["temperature", "min_p", "top_p"]
+        reply = self._ask(
+            prompt,
+            None,
+            max_tokens=tokens,
+            temperature=s.temperature,
+            top_p=s.top_p,
+            min_p=s.min_p,
+            top_k=0,
+            samplers=order,
+            seed=seed,
+            return_tokens=True,
+            verbose=True,
+            **more,
+        )
+        return list(reply["__verbose"]["tokens"])
+
+
+class InLlamaCpp:
+    """Samples a GGUF file. Tokenizer and chat template are those beside the file, as 'scion export' leaves them."""
+
+    def __init__(self, contestant: Contestant, say: Callable[[str], None]):
+        from scionwood.models.light import LightTokenizer
+        from scionwood.models.llamacpp import check_gguf
+        from scionwood.models.prompts import Renderer
+
+        self.contestant, self.say, self.engine = contestant, say, None
+        self.file = Path(contestant.what).expanduser()
+        self.adapter = Path(contestant.options.adapter).expanduser() if contestant.options.adapter else None
+        for file in filter(None, (self.file, self.adapter)):
+            check_gguf(file)
+        folder = Path(contestant.options.tokenizer or self.file.parent).expanduser()
+        if not (folder / "tokenizer.json").is_file():
+            raise UserError(f"contestant '{contestant.name}': no tokenizer.json beside {self.file}; name its folder with ,tokenizer=FOLDER")
+        self.renderer = Renderer(LightTokenizer(folder))
+        self.controls = sorted(i for i, t in self.renderer.tokenizer.added_tokens_decoder.items() if t.special)
+        self.identity: Any = {
+            "gguf": file_hash(self.file),
+            "adapter": file_hash(self.adapter) if self.adapter else None,
+            "tokenizer": file_hash(folder / "tokenizer.json"),
+        }
+
+    def answer(self, asked: Sequence[Asked], done: Callable[[Asked, Row], None]) -> None:
+        """Answer one by one; samples of one prompt follow each other, so that it is read once."""
+        s = self.contestant.sampling
+        prompts = {a.case: self.renderer.render(a.messages).prompt for a in asked}
+        context = max(map(len, prompts.values())) + s.tokens + 8
+        if self.engine is None:
+            self.engine = Sampler(self.file, adapter=self.adapter, context=context)
+        for a in sorted(asked, key=lambda a: (a.question, a.sample)):
+            begin = time.perf_counter()
+            if s.keep_going and not a.brief:
+                ids, ended = self.engine.keep_going(prompts[a.case], s, a.number, self.controls, self._enough), False
+            else:
+                ids, ended = self.engine.draw(prompts[a.case], s, a.number, self.controls)
+            done(a, told(a, self.renderer.tokenizer.decode(ids), ended, len(ids), round((time.perf_counter() - begin) * 1000, 3)))
+
+    def _enough(self, ids: list[int]) -> bool:
+        return has_words(self.renderer.tokenizer.decode(ids), self.contestant.sampling.keep_going)
+
+    def close(self) -> None:
+        """Free the model."""
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
