@@ -3,7 +3,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
-EXTRAS := train,export,serve,device,student,test,bench
+EXTRAS := train,export,serve,device,student,nla,test,bench
 
 .PHONY: demo test figures clean
 

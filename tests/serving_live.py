@@ -31,6 +31,7 @@ class SlowModel:
     created: int = 1
     held: threading.Event = field(default_factory=threading.Event)
     asked: list = field(default_factory=list)
+    chatted: list = field(default_factory=list)
     before: Callable[[Any], None] = lambda case: None
     check: Callable[[Any], None] = lambda case: None
 
@@ -46,10 +47,11 @@ class SlowModel:
         text = constraint.texts[0] if isinstance(constraint, Choices) else '{"n":1}'
         return from_text(self.task, case, text, latency_ms=self.seconds * 1000, confidence=0.5)
 
-    def chat(self, messages, max_tokens, schema, deadline):
+    def chat(self, messages, max_tokens, schema, deadline, drawing, endless, anew):
         from scionwood.serving.model import Chatted
 
         self.held.wait(30)
+        self.chatted.append((drawing, endless, anew))
         return Chatted("{}" if schema else "good day", "stop", 3, 2)
 
     def warm(self, cases):

@@ -75,7 +75,7 @@ def test_check_names_what_is_out_of_date_and_changes_nothing(generate, page, cap
 def test_without_a_run_the_figures_stay(generate, page):
     assert generate.main([]) == 0 and generate.main(["--check"]) == 0
     text = page.read_text()
-    assert "| `scion run` |" in text and "old" not in text and "none yet" in text
+    assert "| `scion run` |" in text and "\nold\n" not in text and "none yet" in text
     assert re.sub(r"<!-- generated.*?/generated -->", "", text, flags=re.S) == "before\n\nbetween\n\nafter\n"
 
 

@@ -152,7 +152,7 @@ def test_the_card_tells_of_this_task(done):
 def test_two_seeds_a_trained_control_reinforcement_and_every_category_left_out_for_the_reconstructor(base, data, tmp_path):
     r = recipe(base, data, evidence={"shuffled_control": True, "control_share": 0.5}, seeds=[0, 1],
                options={"curve": [], "leave_out": "ar", "ar_reads": "both", "scale": "sweep", "av": {"steps": 4},
-                        "ar_hears": 2, "reinforce": {"on": True, "steps": 1, "batch": 2, "samples": 2}})
+                        "ar_hears": 2, "lead": True, "reinforce": {"on": True, "steps": 1, "batch": 2, "samples": 2}})
     make_flow(r, tmp_path / "run").all()
     figures = files.read_json(tmp_path / "run" / "figures.json")
     assert len(figures["systems"][PAIR]["runs"]) == 2 and figures["nla"]["curve"] == []
@@ -161,6 +161,10 @@ def test_two_seeds_a_trained_control_reinforcement_and_every_category_left_out_f
     assert {"beside/ar-on-training-description.jsonl", "beside/ar-on-training-summary.jsonl"} <= figures["files"].keys()
     assert files.read_json(tmp_path / "run" / "stages" / "extract.json")["facts"]["scale_reason"].startswith("injection scale")
     assert figures["systems"]["supervised-only"]["kind"] == "probe" and (tmp_path / "run" / "adapter" / "rl-ar-1" / "best").is_dir()
+    said = rows(tmp_path / "run", "predictions/ar-on-gold")
+    assert all(r["answer"]["said"].startswith(("English, ", "Chinese, ")) for r in said.values())
+    assert not any(r["answer"]["said"].startswith("English, ") for r in rows(tmp_path / "run", "predictions/ar-on-gold-without-lead").values())
+    assert {"own_loss_gap", "category_named"} <= figures["metrics"].keys()
     assert "by reinforcement" in (tmp_path / "run" / "README.md").read_text("utf-8")
     assert verify(tmp_path / "run", (flow := make_flow(r, tmp_path / "run")).task, flow.recompute, flow.render) == []
 

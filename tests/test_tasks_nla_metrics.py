@@ -27,7 +27,7 @@ def scored(rng, n=12, d=16):
     train, true = rng.normal(size=(n, d)) + 1, rng.normal(size=(n, d)) + 1
     guess = true + rng.normal(size=(n, d))
     unit = np.sqrt(d) * guess / np.linalg.norm(guess, axis=1, keepdims=True)
-    found = answers(Yardstick.of(cases, train), cases, true, unit, Told(loss=[1.0] * n, loss_any=[1.5] * n))
+    found = answers(Yardstick.of(cases, train), cases, true, unit, Told(losses={"loss": [1.0] * n, "loss_any": [1.5] * n}))
     return [ScoredRow(c, p.answer, p.status, metrics.score(p.answer)) for c, p in zip(cases, found)], train, true, unit
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from scionwood.errors import UserError
+from scionwood.models.sampling import GREEDY, Drawing
 from scionwood.models.slots import Slots
 
 GUIDANCE = "%llguidance {}"  # the first line of a grammar that llguidance, not llama.cpp itself, is to follow
@@ -31,8 +32,9 @@ HEAT = 8.0  # logits are divided by it, so that the others' probabilities stay f
 class Completion:
     """What was generated. ``finish_reason`` is "stop" (the model ended it) or "length" (cut at ``max_tokens``); a cut answer is none.
 
-    ``tokens`` are all of them, the end token included. Under a deadline they are streamed, and llama.cpp then leaves out tokens
-    that end within a character; ``text`` is whole in either case, without control tokens.
+    ``tokens`` are all of them, the end token included, and ``written`` is their number. Under a deadline they are streamed, and
+    llama.cpp then leaves out tokens that end within a character; ``pieces`` is what each of the others added to the text, None where
+    nothing was left out. ``text`` is whole in either case, without control tokens.
     """
 
     text: str
@@ -42,6 +44,8 @@ class Completion:
     cached_tokens: int
     prompt_ms: float
     generated_ms: float
+    written: int
+    pieces: list[str] | None
 
 
 class LlamaCpp:
@@ -119,17 +123,20 @@ class LlamaCpp:
         return [sum(logs[tuple(ids[:k])][t] for k, t in enumerate(ids)) for ids in continuations]
 
     def generate(self, prompt: list[int], *, max_tokens: int, schema: dict | None = None, lark: str | None = None,
-                 deadline: float | None = None) -> Completion:
-        """Generate greedily: free, as compact JSON under ``schema``, or a text of a grammar in llguidance's dialect of Lark.
+                 drawing: Drawing = GREEDY, anew: bool = False, deadline: float | None = None) -> Completion:
+        """Generate, greedily or as ``drawing`` says: free, as compact JSON under ``schema``, or a text of a grammar in llguidance's
+        dialect of Lark. ``anew`` reads the whole prompt, so that what was asked before has no part in the answer's last bits.
 
         Check ``finish_reason``: strings and numbers without a bound may fill ``max_tokens``. Raises UserError for a schema or
         grammar that cannot be followed; llama.cpp would drop it without a word.
         """
         fields = {} if schema is None and lark is None else {"grammar": json_grammar(schema) if lark is None else lark_grammar(lark)}
-        reply = self._ask(prompt, deadline, max_tokens=max_tokens, temperature=0, return_tokens=True, verbose=True, **fields)
+        fields |= drawing.fields() | {"cache_prompt": not anew}
+        reply = self._ask(prompt, deadline, max_tokens=max_tokens, return_tokens=True, verbose=True, **fields)
         choice, timings = reply["choices"][0], reply["timings"]
-        return Completion(choice["text"], reply["__verbose"]["tokens"], choice["finish_reason"], len(prompt), timings["cache_n"],
-                          timings["prompt_ms"], timings["predicted_ms"])
+        told = reply["__verbose"]
+        return Completion(choice["text"], told["tokens"], choice["finish_reason"], len(prompt), timings["cache_n"],
+                          timings["prompt_ms"], timings["predicted_ms"], timings["predicted_n"], told.get("pieces"))
 
     # -- how it is asked --------------------------------------------------------------------------------------------------
 
@@ -244,8 +251,9 @@ def joined(chunks: list[dict[str, Any]]) -> dict[str, Any]:
     content = [t for p in parts if p.get("logprobs") for t in p["logprobs"]["content"]]
     choice = parts[-1] | {"text": "".join(p["text"] for p in parts), "logprobs": {"content": content} if content else None}
     # a report of progress carries a token 0 that was never written
-    tokens = [t for c in chunks if "prompt_progress" not in c for t in c.get("__verbose", {}).get("tokens", [])]
-    return chunks[-1] | {"choices": [choice], "__verbose": {"tokens": tokens}}
+    each = [c for c in chunks if "prompt_progress" not in c and c.get("__verbose", {}).get("tokens")]
+    tokens, pieces = [t for c in each for t in c["__verbose"]["tokens"]], [c["choices"][0]["text"] for c in each]
+    return chunks[-1] | {"choices": [choice], "__verbose": {"tokens": tokens, "pieces": pieces}}
 
 
 def _first_token(reply: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""The routes of OpenAI's API that clients know: chat completions and the list of models. Decoding is greedy, thinking is off."""
+"""The routes of OpenAI's API that clients know: chat completions and the list of models. Greedy unless asked to draw; no thinking."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 import uuid
 from typing import Annotated, Any, Literal
@@ -13,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scionwood.errors import UserError
+from scionwood.models.sampling import LAST_SEED, Drawing
 from scionwood.serving.bodies import read_json
 from scionwood.serving.derived import one_line
 from scionwood.serving.refusals import Refused
+from scionwood.serving.settings import HOTTEST
 from scionwood.serving.sidecar import Sidecar
 from scionwood.serving.typed import DEADLINE, deadline_seconds
 
@@ -79,7 +82,7 @@ class StreamOptions(Strict):
 
 
 class ChatRequest(Strict):
-    """A conversation to go on with. Decoding is greedy, so that one request has one answer."""
+    """A conversation to go on with. Without a temperature the likeliest token is taken, so that one request has one answer."""
 
     messages: list[Message] = Field(min_length=1, max_length=100)
     model: str | None = Field(None, max_length=200, description="there is one model; any name is taken for it")
@@ -88,10 +91,14 @@ class ChatRequest(Strict):
     response_format: ResponseFormat | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: Literal[0, 0.0] | None = Field(None, description="greedy: 0, or left out")
+    temperature: float | None = Field(None, ge=0, le=HOTTEST, strict=True, description="0, or left out: the likeliest token is taken")
     n: Literal[1] | None = None
-    top_p: float | None = Field(None, gt=0, le=1, description="without effect on greedy decoding")
-    seed: int | None = Field(None, description="without effect on greedy decoding")
+    top_p: float | None = Field(None, gt=0, le=1, strict=True,
+                                description="draw from the fewest tokens that hold so much of the probability; after min_p")
+    min_p: float | None = Field(None, ge=0, le=1, strict=True,
+                                description="draw from tokens with this share of the likeliest one's probability; after the temperature")
+    seed: int | None = Field(None, ge=0, le=LAST_SEED, strict=True, description="the same seed gives the same text; left out, any")
+    ignore_eos: bool | None = Field(None, strict=True, description="do not end the turn before max_tokens; not under a response_format")
     user: str | None = Field(None, max_length=200, description="understood and not used")
 
 
@@ -118,6 +125,7 @@ class ChatResponse(BaseModel):
     object: Literal["chat.completion"]
     created: int
     model: str
+    system_fingerprint: str = Field(description="the beginning of the hash of the file that answered, as model_rev on typed routes")
     choices: list[Choice]
     usage: Usage
 
@@ -129,6 +137,7 @@ class ModelCard(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    model_rev: str
 
 
 class ModelList(BaseModel):
@@ -142,7 +151,8 @@ def models(sidecar: Sidecar) -> Response:
     """GET /v1/models."""
     if sidecar.model is None:
         raise Refused(503, "the model is still loading", {"Retry-After": "1"})
-    card = {"id": sidecar.model.name, "object": "model", "created": sidecar.model.created, "owned_by": "scionwood"}
+    card = {"id": sidecar.model.name, "object": "model", "created": sidecar.model.created, "owned_by": "scionwood",
+            "model_rev": sidecar.model.rev}
     return JSONResponse({"object": "list", "data": [card]})
 
 
@@ -158,10 +168,11 @@ async def complete(sidecar: Sidecar, request: Request) -> Response:
         raise Refused(503, "the model is still loading", {"Retry-After": "1"})
     schema = schema_of(asked)
     tokens = min(asked.max_completion_tokens or asked.max_tokens or sidecar.settings.max_tokens, sidecar.settings.max_tokens)
-    messages, deadline = [m.plain() for m in asked.messages], begin + seconds
+    messages, deadline, drawing = [m.plain() for m in asked.messages], begin + seconds, drawing_of(asked)
+    endless, anew = bool(asked.ignore_eos), asked.seed is not None and bool(drawing.temperature)
     sidecar.admit()  # again: others have come while the body was read
     try:
-        job = sidecar.line.submit([lambda: sidecar.model.chat(messages, tokens, schema, deadline)])
+        job = sidecar.line.submit([lambda: sidecar.model.chat(messages, tokens, schema, deadline, drawing, endless, anew)])
     except RuntimeError:
         raise Refused(503, "the server is stopping", {"Retry-After": "5"}) from None
     future = asyncio.wrap_future(job.future)
@@ -188,7 +199,15 @@ def check(value: Any) -> ChatRequest:
         raise Refused(422, one_line(e, list(ChatRequest.model_fields))) from None
     if asked.messages[-1].role == "assistant":
         raise Refused(422, "'messages': the last one is the model's own; end with a message of the user")
+    if asked.ignore_eos and asked.response_format is not None and asked.response_format.type != "text":
+        raise Refused(422, "'ignore_eos': an answer in JSON ends where the JSON does; leave out one of the two")
     return asked
+
+
+def drawing_of(asked: ChatRequest) -> Drawing:
+    """How the answer is drawn. Without a seed, each request has a chance of its own."""
+    seed = secrets.randbelow(LAST_SEED + 1) if asked.seed is None else asked.seed
+    return Drawing(asked.temperature or 0.0, asked.min_p or 0.0, 1.0 if asked.top_p is None else asked.top_p, seed)
 
 
 def schema_of(asked: ChatRequest) -> dict | None:
@@ -207,6 +226,7 @@ def whole(sidecar: Sidecar, done) -> dict[str, Any]:
     """The response in one piece."""
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time()), "model": sidecar.model.name,
+        "system_fingerprint": sidecar.model.rev,
         "choices": [{"index": 0, "message": {"role": "assistant", "content": done.text}, "finish_reason": done.finish_reason}],
         "usage": usage(done),
     }
@@ -220,7 +240,7 @@ def usage(done) -> dict[str, int]:
 def stream(sidecar: Sidecar, asked: ChatRequest, done) -> Response:
     """The response as server-sent events, for clients that only read those: the whole text is one event."""
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk", "created": int(time.time()),
-            "model": sidecar.model.name}
+            "model": sidecar.model.name, "system_fingerprint": sidecar.model.rev}
 
     def chunk(delta: dict, reason: str | None) -> dict:
         return head | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}

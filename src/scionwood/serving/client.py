@@ -66,7 +66,7 @@ class _Calls:
         return self.ask("arbitrate", {"new": new, "candidates": list(candidates), **more}, deadline_ms)
 
     def chat(self, messages: Sequence[dict[str, str]], deadline_ms: int | None = None, **more: Any) -> Any:
-        """A chat completion. ``more``: max_tokens, response_format."""
+        """A chat completion. ``more``: max_tokens, response_format, temperature, top_p, min_p, seed, ignore_eos."""
         return self._call("POST", "/v1/chat/completions", {"messages": list(messages), **more}, deadline_ms)
 
     def models(self) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Sequence
 
 from scionwood.errors import UserError
+from scionwood.models.sampling import Drawing
 from scionwood.serving.artifact import Artifact
 from scionwood.serving.settings import Serving
 from scionwood.systems.base import INVALID, Prediction
@@ -68,16 +69,21 @@ class GgufModel:
         prompts = [self.renderer.render([*before, last | {"content": text}]).prompt for text in ("a", "0")]
         return prompts[0][: common_length(*prompts)]
 
-    def chat(self, messages: list[dict[str, str]], max_tokens: int, schema: dict | None, deadline: float | None) -> Chatted:
-        """Go on with a conversation, greedily. Raises UserError (schema, length), TimeoutError."""
+    def chat(self, messages: list[dict[str, str]], max_tokens: int, schema: dict | None, deadline: float | None,
+             drawing: Drawing, endless: bool, anew: bool) -> Chatted:
+        """Go on with a conversation. ``endless``: no control token is written, so only ``max_tokens`` ends it; ``anew``: nothing of
+        it is taken from the cache. Raises UserError (schema, length), TimeoutError."""
         prompt = self.renderer.render(messages).prompt
         if len(prompt) + 1 > self.engine.context:
             raise UserError(f"'messages': {len(prompt)} tokens, more than the context of {self.engine.context}")
-        done = self.engine.generate(prompt, max_tokens=min(max_tokens, self.engine.context - len(prompt)), schema=schema, deadline=deadline)
+        if endless:
+            drawing = replace(drawing, barred=tuple(sorted(self.system.controls)))
+        done = self.engine.generate(prompt, max_tokens=min(max_tokens, self.engine.context - len(prompt)), schema=schema,
+                                    drawing=drawing, anew=anew, deadline=deadline)
         text, ended = (done.text, False) if schema is not None else self.system.free_text(done)
         if schema is not None and is_object(schema) and text and not text.startswith("{"):
             raise RuntimeError("constrained output does not begin with '{'")
-        return Chatted(text, "stop" if ended else done.finish_reason, done.prompt_tokens, len(done.tokens))
+        return Chatted(text, "stop" if ended else done.finish_reason, done.prompt_tokens, done.written)
 
     def close(self) -> None:
         self.engine.close()

@@ -12,6 +12,7 @@ from scionwood.errors import UserError
 from scionwood.settings import Settings
 
 SHORTEST_KEY = 16  # characters
+HOTTEST = 2.0  # the highest temperature that a chat completion may ask for, as in OpenAI's API
 
 
 class Serving(Settings):

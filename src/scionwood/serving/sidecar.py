@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Callable, Protocol, Sequence
 
 from scionwood.errors import UserError
+from scionwood.models.sampling import Drawing
 from scionwood.serving.line import Job, Line
 from scionwood.serving.metrics import Metrics
 from scionwood.serving.refusals import Refused, where
@@ -34,7 +35,8 @@ class Model(Protocol):
 
     def answer(self, case: Case) -> Prediction: ...
 
-    def chat(self, messages: list[dict[str, str]], max_tokens: int, schema: dict | None, deadline: float | None) -> Any: ...
+    def chat(self, messages: list[dict[str, str]], max_tokens: int, schema: dict | None, deadline: float | None,
+             drawing: Drawing, endless: bool, anew: bool) -> Any: ...
 
     def warm(self, cases: Sequence[Case]) -> None: ...
 

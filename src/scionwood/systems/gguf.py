@@ -85,7 +85,9 @@ class GgufSystem(System):
     def free_text(self, done: Completion) -> tuple[str, bool]:
         """The text before the first control token, and whether there was one: a model that writes one has ended its turn or gone astray."""
         end = next((k for k, t in enumerate(done.tokens) if t in self.controls), None)
-        return (done.text, False) if end is None else (self.renderer.tokenizer.decode(done.tokens[:end]), True)
+        if end is None:
+            return done.text, False
+        return (self.renderer.tokenizer.decode(done.tokens[:end]) if done.pieces is None else "".join(done.pieces[:end])), True
 
 
 def _since(start: float) -> float:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
@@ -89,11 +89,13 @@ class Endpoint(Settings):
 
 @dataclass(frozen=True)
 class Request:
-    """The messages to send for one case, and what a legal answer looks like (sent only where the endpoint constrains)."""
+    """The messages to send for one case, and what a legal answer looks like (sent only where the endpoint constrains). ``extra`` is
+    merged into this one body, after the endpoint's."""
 
     case: str
     messages: list[dict[str, str]]
     constraint: Choices | JsonSchema | Grammar | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def requests_for(task: Task, cases: Sequence[Case]) -> list[Request]:
@@ -121,6 +123,7 @@ def body_of(endpoint: Endpoint, request: Request) -> dict[str, Any]:
         "temperature": endpoint.temperature,
         "max_tokens": endpoint.max_tokens,
         **endpoint.extra,
+        **request.extra,
     }
     if endpoint.constrain and request.constraint is not None:
         body["response_format"] = response_format(request.constraint)

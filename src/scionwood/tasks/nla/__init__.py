@@ -1,1 +1,1 @@
-"""Natural language autoencoder: activation to words and back. So far the texts alone."""
+"""Natural language autoencoder: activation to words and back, and the evidence that the words carry it."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -49,9 +49,7 @@ class Told:
 
     said: Sequence[str] | None = None
     complete: Sequence[bool] | None = None
-    loss: Sequence[float] | None = None
-    loss_any: Sequence[float] | None = None
-    loss_within: Sequence[float] | None = None
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     latency_ms: Sequence[float] | None = None
 
 
@@ -69,7 +67,7 @@ def answers(yardstick: Yardstick, cases: Sequence[Case], true: np.ndarray, predi
     numbers: dict[str, Any] = {
         "error": fve.free_errors(predicted, true), **yardstick.spreads(cases, true), "cosine": fve.cosines(predicted, true),
         "centred_cosine": fve.cosines(predicted - mean, fve.unit(true) - mean)}
-    numbers |= {k: v for k in ("loss", "loss_any", "loss_within") if (v := getattr(told, k)) is not None}
+    numbers |= told.losses
     ranks = choice.ranks(predicted, true, choice.candidates([c.id for c in cases], choice_groups(cases)), mean)
     out = []
     for i, case in enumerate(cases):

@@ -16,6 +16,7 @@ from scionwood.tasks.nla.training import SHUFFLED
 
 if TYPE_CHECKING:
     from scionwood.tasks.nla.flow import NlaFlow
+    from scionwood.tasks.nla.texts import Text
 
 RANDOM_SEED = 0
 
@@ -33,6 +34,7 @@ CEILINGS = (
     System(GOLD, "ceiling", "the reconstructor reads the description that the text's author wrote"),
     System(GOLD_SUMMARY, "ceiling", "the reconstructor reads the one-sentence summary that the text's author wrote"),
 )
+GOLD_PLAIN = System("ar-on-gold-without-lead", "ceiling", "the reconstructor reads that description without language and category before it")
 CONTROLS = (
     System("shuffled-in-category", "control", "the verbalizer is given the vector of another text of the same category and language"),
     System("permuted", "control", "the verbalizer is given the vector of any other text"),
@@ -66,7 +68,12 @@ def systems(flow: NlaFlow) -> list[System]:
     """Every system of the run but the round trip itself, in the order in which they are listed."""
     more = [TRAINED_CONTROL] if flow.recipe.evidence.shuffled_control else []
     probed = [*([SUPERVISED] if flow.options.reinforce.on else []), *PROBES, *([PARAPHRASED] if flow.options.paraphrase else [])]
-    return [UNTRAINED, *rival_systems(flow), *CEILINGS, *CONTROLS, *more, *probed]
+    return [UNTRAINED, *rival_systems(flow), *ceilings(flow), *CONTROLS, *more, *probed]
+
+
+def ceilings(flow: NlaFlow) -> list[System]:
+    """The reconstructor on words by hand."""
+    return [*CEILINGS, *([GOLD_PLAIN] if flow.options.lead else [])]
 
 
 def first_seed(flow: NlaFlow) -> int:
@@ -106,13 +113,34 @@ def verbalized(flow: NlaFlow, verbalizer) -> Told:
     """What a verbalizer says of every test vector, and its losses on the author's descriptions: with the true vector and with strangers'."""
     import time
 
-    values, gold = flow.values("test"), flow.fields("test", "description")
+    values = flow.values("test")
     begin = time.perf_counter()
     said = verbalizer.verbalize(values, tokens=flow.options.tokens)
     ms = (time.perf_counter() - begin) * 1000 / len(values)
-    strangers = [probes.strangers(flow.task.cases("test"), within) for within in (False, True)]
-    losses = [verbalizer.loss(v, gold) for v in (values, *(values[s] for s in strangers))]
-    return Told([s.text for s in said], [s.complete for s in said], *losses, [ms] * len(values))
+    return Told([s.text for s in said], [s.complete for s in said], losses(flow, verbalizer, values), [ms] * len(values))
+
+
+def losses(flow: NlaFlow, verbalizer, values: np.ndarray) -> dict[str, list[float]]:
+    """Mean losses of the author's descriptions with the true vectors, any strangers', and strangers' of the same kind; where descriptions
+    have a lead, also of their own tokens alone."""
+    cases, gold = flow.task.cases("test"), flow.fields("test", "description")
+    given = {"": values, "_any": values[probes.strangers(cases, within=False)], "_within": values[probes.strangers(cases, within=True)]}
+    tokens = {name: verbalizer.token_losses(v, gold) for name, v in given.items()}
+    out = {f"loss{name}": [float(t.mean()) for t in of] for name, of in tokens.items()}
+    if flow.options.lead:
+        led = [lead_tokens(verbalizer, t) for t in flow.task.split("test")]
+        out |= {f"own{name}": [float(t[n:].mean()) for t, n in zip(of, led)] for name, of in tokens.items()}
+    return out
+
+
+def lead_tokens(verbalizer, text: Text) -> int:
+    """How many tokens of a reply belong to its opening tag and its lead."""
+    from scionwood.models.trees import common_prefix
+    from scionwood.tasks.nla.task import lead_of
+    from scionwood.tasks.nla.template import av_answer
+
+    whole, lead = (np.array(av_answer(verbalizer.renderer, verbalizer.marker, t)) for t in (text.description, lead_of(text)))
+    return common_prefix(whole, lead)
 
 
 def prove(flow: NlaFlow, stage: str, file: str, av: str | None, ar: str) -> None:
@@ -153,7 +181,7 @@ def beside(flow: NlaFlow) -> None:
     """The stage of all that needs no training of its own: ceilings, controls and probes, with the first seed's adapters."""
     seed = first_seed(flow)
     av, ar = flow.adapters(seed)
-    names = [s.name for s in (*CEILINGS, *CONTROLS, *PROBES)]
+    names = [s.name for s in (*ceilings(flow), *CONTROLS, *PROBES)]
 
     def work():
         reader, writer = training.load_reconstructor(flow, flow.run.path("adapter", ar)), training.load_verbalizer(flow, av)
@@ -167,6 +195,8 @@ def beside(flow: NlaFlow) -> None:
 
         rows(GOLD, flow.fields("test", "description"))
         rows(GOLD_SUMMARY, flow.fields("test", "summary"))
+        if flow.options.lead:
+            rows(GOLD_PLAIN.name, flow.task.plain("test"))
         for name, within in (("shuffled-in-category", True), ("permuted", False)):
             rows(name, [said[j] for j in probes.strangers(cases, within)])
         drawn = writer.verbalize(probes.random_vectors(len(cases), width, RANDOM_SEED), tokens=flow.options.tokens)
@@ -179,8 +209,9 @@ def beside(flow: NlaFlow) -> None:
         spoken = [replace(t, description=s) for t, s in zip(flow.task.split("test"), said)]
         rows("ridge-on-said", said, fve.unit(ridge.predict(spoken)))
 
-    inputs = {"pair": flow.run.output_hash(f"prove-{seed}"), "av": flow.weights(av), "ar": flow.weights(ar), "vectors": flow.run.output_hash("extract"), "names": names,
-              "tokens": flow.options.tokens, "random": RANDOM_SEED, "generic": probes.GENERIC}
+    inputs = {"pair": flow.run.output_hash(f"prove-{seed}"), "av": flow.weights(av), "ar": flow.weights(ar), "names": names,
+              "vectors": flow.run.output_hash("extract"), "data": flow.run.output_hash("prepare"), "tokens": flow.options.tokens,
+              "random": RANDOM_SEED, "generic": probes.GENERIC}
     flow.run.stage("beside", inputs, [f"predictions/{n}.jsonl" for n in names], work)
     if flow.options.paraphrase:
         paraphrased(flow, seed, ar)

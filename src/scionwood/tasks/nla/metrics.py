@@ -10,7 +10,7 @@ WEB = "web"  # the neutral set; all other categories are the axis set
 # A failed answer counts as a vector at right angles to the true one, measured against the widest denominator that there is.
 SPREADS = ("spread", "language_spread", "set_spread", "category_spread", "train_spread")
 FAILED = {"error": 2.0, **dict.fromkeys(SPREADS, 1.0), "cosine": 0.0, "centred_cosine": 0.0, "hit": 0.0}
-KEPT = ("error", *SPREADS, "cosine", "centred_cosine", "loss", "loss_any", "loss_within")
+KEPT = ("error", *SPREADS, "cosine", "centred_cosine", "loss", "loss_any", "loss_within", "own", "own_any", "own_within")
 
 Rows = Sequence[ScoredRow]
 
@@ -73,11 +73,11 @@ def mean_of(name: str) -> Callable[[Rows], float | None]:
     return mean
 
 
-def gap(other: str) -> Callable[[Rows], float | None]:
-    """By how much the loss of the true description grows when the vector is another's: "loss_any" or "loss_within"."""
+def gap(other: str, true: str = "loss") -> Callable[[Rows], float | None]:
+    """By how much the loss of the true description grows when the vector is another's, "loss_any" or "loss_within"."""
 
     def difference(rows: Rows) -> float | None:
-        values = [r.scores[other] - r.scores["loss"] for r in rows if other in r.scores]
+        values = [r.scores[other] - r.scores[true] for r in rows if other in r.scores]
         return sum(values) / len(values) if values else None
 
     return difference
@@ -103,7 +103,17 @@ def is_axis(row: ScoredRow) -> bool:
     return not is_web(row)
 
 
-def all_metrics() -> list[Metric]:
+def lead_metrics() -> list[Metric]:
+    """The figures of a verbalizer whose descriptions begin with language and category."""
+    return [
+        Metric("own_loss_gap", gap("own_any", "own"), about="as loss_gap, over the description's own tokens alone, its lead left out"),
+        Metric("own_loss_gap_within", gap("own_within", "own"), about="as loss_gap_within, over the description's own tokens alone"),
+        proportion("language_named", "language_named", about="how often the lead names the text's language"),
+        proportion("category_named", "category_named", about="how often the lead names the text's category"),
+    ]
+
+
+def all_metrics(lead: bool = False) -> list[Metric]:
     """Every figure of the task, the primary one first."""
     return [
         Metric("round_trip_fve", fve, about="fraction of variance explained: 1 less the summed squared error of the vector that follows "
@@ -128,4 +138,5 @@ def all_metrics() -> list[Metric]:
         Metric("loss_gap_within", gap("loss_within"), about="the same, when it is that of another text of the same category and language"),
         Metric("av_loss", mean_of("loss"), better="lower", about="nats per token of the true description, given its vector"),
         proportion("complete", "complete", about="how often the description came to its end"),
+        *(lead_metrics() if lead else []),
     ]

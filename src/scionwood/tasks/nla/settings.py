@@ -49,14 +49,16 @@ class Options(Settings):
     ar_reads: Literal["both", "description", "summary"] | None = Field(
         None, description="what the reconstructor is trained to read; not set: description")
     ar_hears: int = Field(
-        0, ge=0, le=16, description="also train it on so many descriptions that the trained verbalizer writes of each training vector (1: the "
-        "likeliest; more are drawn), so that it knows the verbalizer's words; 0: on none")
+        0, ge=0, le=16, description="also train it on so many descriptions that the trained verbalizer writes of each training vector (1: "
+        "the likeliest; more are drawn), so that it knows the verbalizer's words; 0: on none")
     ar_reading: Literal["last", "mean"] = Field(
         "last", description="what its head reads: the state of the input's last token, as published, or the mean over the words")
     ar_loss: Literal["normalised", "raw"] = Field(
         "normalised", description="its loss: of vectors brought to one norm, as published, or of raw ones")
-    hints: bool = Field(False, description="train the verbalizer on a second, short prompt too: language and category of the same vector, so that it "
-                        "learns where to look; it is never asked it afterwards")
+    lead: bool = Field(False, description="every description begins with language and category ('Chinese, hostile.'), which the verbalizer has to "
+                       "tell from the vector and the reconstructor may read")
+    hints: bool = Field(False, description="train the verbalizer on a second, short prompt too: language and category of the same vector, so "
+                        "that it learns where to look; it is never asked it afterwards")
     av: dict[str, Any] = Field({}, description="keys of [train] that are different for the verbalizer")
     ar: dict[str, Any] = Field({}, description="keys of [train] that are different for the reconstructor")
     reinforce: Reinforce = Reinforce()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from scionwood.flow import Flow
 
 JOB = "text"
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+
+
+def lead_of(text: texts.Text) -> str:
+    """Language and category of a text as a lead before its description."""
+    return f"{LANGUAGES[text.lang]}, {text.category}."
 
 
 class Nla(Task):
@@ -38,8 +45,12 @@ class Nla(Task):
         return texts.load_texts(Path(self.options.data).expanduser() if self.options.data else None)
 
     def split(self, name: str) -> list[texts.Text]:
-        """The texts of a split, in the order of its cases."""
-        return list(self._splits()[name])
+        """The texts of a split, in the order of its cases; with the option ``lead``, their descriptions begin with it."""
+        return [replace(t, description=f"{lead_of(t)} {t.description}") if self.options.lead else t for t in self._splits()[name]]
+
+    def plain(self, name: str) -> list[str]:
+        """The descriptions of a split as their authors wrote them."""
+        return [t.description for t in self._splits()[name]]
 
     def cases(self, split: str) -> list[Case]:
         clusters = self._clusters()
@@ -61,10 +72,15 @@ class Nla(Task):
         return Invalid("words without a vector; run the recipe")
 
     def score(self, case: Case, answer: dict[str, Any] | None) -> dict[str, float]:
-        return metrics.score(answer)
+        out = metrics.score(answer)
+        if self.options.lead and "complete" in out:  # only what a verbalizer wrote tells anything of the vector
+            lead = answer["said"].partition(".")[0].split(", ")
+            out["language_named"] = float(lead[0] == LANGUAGES[case.lang])
+            out["category_named"] = float(case.reference["category"] in lead[1:])
+        return out
 
     def metrics(self) -> list[Metric]:
-        return metrics.all_metrics()
+        return metrics.all_metrics(self.options.lead)
 
     def label(self, case: Case, answer: Any) -> str:
         """Every text is a label of its own: there is no table of what was taken for what."""

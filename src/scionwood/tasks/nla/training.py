@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from scionwood.tasks.nla.reconstructor import Pairs
     from scionwood.training.settings import Train
 
-LANGUAGES = {"en": "English", "zh": "Chinese"}
 SHUFFLED = "shuffled-vectors"
 SWEPT = (0.25, 1.0, 4.0)  # times the 75th percentile of the norms
 SWEEP_SHARE = 0.25  # of the verbalizer's training, for each scale that is tried
@@ -30,7 +29,7 @@ def settings_of(flow: NlaFlow, role: str) -> Train:
 
 def decided(flow: NlaFlow, role: str) -> dict[str, Any]:
     """What decides the result of a training, for the hash of its stage."""
-    return {"vectors": flow.run.output_hash("extract"), "base": flow.base_hash,
+    return {"vectors": flow.run.output_hash("extract"), "data": flow.run.output_hash("prepare"), "base": flow.base_hash,
             "adapter": flow.recipe.adapter.model_dump(mode="json", exclude={"folder"}),
             "train": settings_of(flow, role).model_dump(mode="json", exclude={"seeds", "checkpoint_seconds"})}
 
@@ -162,6 +161,7 @@ def load_reconstructor(flow: NlaFlow, folder: Path):
 
 def fit_verbalizer(flow: NlaFlow, folder, train: Train, seed: int, values: np.ndarray, scale: float, name: str, dev: bool = True) -> dict:
     """Train a verbalizer into ``folder`` to say the descriptions of the training texts, given ``values``."""
+    from scionwood.tasks.nla.task import lead_of
     from scionwood.tasks.nla.verbalizer import train_verbalizer
 
     device, dtype = flow.machine
@@ -172,14 +172,9 @@ def fit_verbalizer(flow: NlaFlow, folder, train: Train, seed: int, values: np.nd
             flow.load_base(), flow.renderer, values, flow.fields("train", "description"), ids=[t.id for t in texts], scale=scale,
             adapter=flow.recipe.adapter, settings=train, seed=seed, folder=folder, cache=flow.run.path(".cache"), base=flow.recipe.base,
             base_hash=flow.base_hash, layer=flow.layer[0], device=device, dtype=dtype, dev=held_out,
-            hints=[hint(t) for t in texts] if flow.options.hints else None, trained_on=f"{len(texts)} texts of task nla", monitors=monitors)
+            hints=[lead_of(t) for t in texts] if flow.options.hints else None, trained_on=f"{len(texts)} texts of task nla", monitors=monitors)
     (folder / "checkpoint.safetensors").unlink()
     return facts | {"texts": len(texts)}
-
-
-def hint(text) -> str:
-    """Language and category of a training text, as the second prompt asks for them."""
-    return f"{LANGUAGES[text.lang]}, {text.category}"
 
 
 def verbalizer(flow: NlaFlow, name: str, seed: int) -> None:

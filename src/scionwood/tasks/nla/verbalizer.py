@@ -132,12 +132,17 @@ class Verbalizer:
 
     def loss(self, values, texts: Sequence[str]) -> np.ndarray:
         """Mean cross-entropy in nats of each text's tokens (tags and turn end included), given its vector: (n,) in float64."""
+        return np.array([of.mean() for of in self.token_losses(values, texts)])
+
+    def token_losses(self, values, texts: Sequence[str]) -> list[np.ndarray]:
+        """Cross-entropy in nats of every token of each reply (see ``template.av_answer``), given its vector: n arrays in float64."""
         import torch
         import torch.nn.functional as F
 
         values = np.asarray(values, dtype=np.float32)
         answers = [av_answer(self.renderer, self.marker, t, self.template) for t in texts]
-        out, start = np.empty(len(texts)), len(self.prompt) - 1
+        out: list[np.ndarray] = [np.empty(0)] * len(texts)
+        start = len(self.prompt) - 1
         order = sorted(range(len(texts)), key=lambda i: len(answers[i]))
         step = max(1, BATCH_TOKENS // (len(self.prompt) + max(map(len, answers), default=1)))
         for lo in range(0, len(order), step):
@@ -154,7 +159,8 @@ class Verbalizer:
                 hidden = stack(inputs_embeds=hidden, use_cache=False).last_hidden_state
                 for n, i in enumerate(chosen):
                     logits = head(hidden[n, start : start + len(answers[i])]).float()
-                    out[i] = F.cross_entropy(logits, torch.tensor(answers[i], device=self.device)).item()
+                    labels = torch.tensor(answers[i], device=self.device)
+                    out[i] = F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
         return out
 
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Sequence
 from scionwood.errors import UserError
 from scionwood.files import file_hash
 from scionwood.models.llamacpp import LlamaCpp
+from scionwood.models.sampling import Drawing
 from scionwood.tasks.lantern.duel.asking import Asked, told
 from scionwood.tasks.lantern.duel.contestants import Contestant, Sampling
 from scionwood.tasks.lantern.duel.cutting import has_words
@@ -17,45 +18,25 @@ from scionwood.teaching.journal import Row
 PIECE = 64  # tokens between two questions whether an answer is long enough
 
 
-class Sampler(LlamaCpp):
-    """llama.cpp, drawing in the order in which ``sampling.py`` draws: temperature, then min-p, then top-p. No other filter is on."""
+def draw(engine: LlamaCpp, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int]) -> tuple[list[int], bool]:
+    """An answer's token ids up to the first control token, and whether there was one."""
+    ids = engine.generate(prompt, max_tokens=s.tokens, drawing=Drawing(s.temperature, s.min_p, s.top_p, seed)).tokens
+    end = next((k for k, t in enumerate(ids) if t in set(controls)), None)
+    return ids[:end], end is not None
 
-    def draw(self, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int]) -> tuple[list[int], bool]:
-        """An answer's token ids up to the first control token, and whether there was one."""
-        ids = self._drawn(prompt, s, seed, s.tokens)
-        end = next((k for k, t in enumerate(ids) if t in set(controls)), None)
-        return ids[:end], end is not None
 
-    def keep_going(
-        self, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int], enough: Callable[[list[int]], bool]
-    ) -> list[int]:
-        """Token ids without any control token, drawn ``PIECE`` by ``PIECE`` until they are enough; what was read stays in the cache."""
-        ids: list[int] = []
-        barred = [[c, False] for c in controls]
-        while len(ids) < s.tokens and not enough(ids):
-            more = self._drawn([*prompt, *ids], s, seed + len(ids), min(PIECE, s.tokens - len(ids)), logit_bias=barred, ignore_eos=True)
-            if not more:
-                break
-            ids += more
-        return ids
-
-    def _drawn(self, prompt: list[int], s: Sampling, seed: int, tokens: int, **more: Any) -> list[int]:
-        order = ["temperature", "min_p", "top_p"]
-        reply = self._ask(
-            prompt,
-            None,
-            max_tokens=tokens,
-            temperature=s.temperature,
-            top_p=s.top_p,
-            min_p=s.min_p,
-            top_k=0,
-            samplers=order,
-            seed=seed,
-            return_tokens=True,
-            verbose=True,
-            **more,
-        )
-        return list(reply["__verbose"]["tokens"])
+def keep_going(
+    engine: LlamaCpp, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int], enough: Callable[[list[int]], bool]
+) -> list[int]:
+    """Token ids without any control token, drawn ``PIECE`` by ``PIECE`` until they are enough; what was read stays in the cache."""
+    ids: list[int] = []
+    while len(ids) < s.tokens and not enough(ids):
+        drawing = Drawing(s.temperature, s.min_p, s.top_p, seed + len(ids), tuple(controls))
+        more = engine.generate([*prompt, *ids], max_tokens=min(PIECE, s.tokens - len(ids)), drawing=drawing).tokens
+        if not more:
+            break
+        ids += more
+    return ids
 
 
 class InLlamaCpp:
@@ -88,13 +69,13 @@ class InLlamaCpp:
         prompts = {a.case: self.renderer.render(a.messages).prompt for a in asked}
         context = max(map(len, prompts.values())) + s.tokens + 8
         if self.engine is None:
-            self.engine = Sampler(self.file, adapter=self.adapter, context=context)
+            self.engine = LlamaCpp(self.file, adapter=self.adapter, context=context)
         for a in sorted(asked, key=lambda a: (a.question, a.sample)):
             begin = time.perf_counter()
             if s.keep_going and not a.brief:
-                ids, ended = self.engine.keep_going(prompts[a.case], s, a.number, self.controls, self._enough), False
+                ids, ended = keep_going(self.engine, prompts[a.case], s, a.number, self.controls, self._enough), False
             else:
-                ids, ended = self.engine.draw(prompts[a.case], s, a.number, self.controls)
+                ids, ended = draw(self.engine, prompts[a.case], s, a.number, self.controls)
             done(a, told(a, self.renderer.tokenizer.decode(ids), ended, len(ids), round((time.perf_counter() - begin) * 1000, 3)))
 
     def _enough(self, ids: list[int]) -> bool:
