@@ -94,8 +94,9 @@ def plain(args, model, texts: list[list[int]], layer: int, device) -> np.ndarray
 
 
 def ours(args, model, texts: list[list[int]], layer: int, device) -> np.ndarray:
-    from scionwood.tasks.nla.extract import Read, read_all
+    from scionwood.tasks.nla.extract import Read, drop_above, read_all
 
+    drop_above(model, layer)  # as `scion nla extract` does
     reads = [Read(str(i), ids, [len(ids) - 1]) for i, ids in enumerate(texts)]
     return read_all(model, reads, layer, args.batch_tokens, None, "", lambda line: None)
 

@@ -1,11 +1,17 @@
-"""Training of a verbalizer by the shared engine against a plain transformers loop: texts per second, peak memory, same losses.
+"""A verbalizer (AV) or a reconstructor (AR) trained by the shared engine and by a plain transformers loop: texts/s, memory, same losses.
 
-Both train the same LoRA (drawn alike; checked by the first loss) on a randomly initialised model, with vectors injected at the
-marker of the same prompts, on the same tokens in the same order, by AdamW with a constant learning rate. The plain side is what one
-writes first: padded batches, a hook on the embedding layer, logits at every position, cross-entropy with the prompt masked by -100.
-Each side runs in a process of its own. Every step takes all texts; the first warms up: its loss is compared, its time is not.
+Both sides train the same LoRA (drawn alike; checked by the first loss) on a randomly initialised model, on the same tokens, by AdamW
+with a constant learning rate. The plain side is what one writes first: texts padded in batches of --micro in the order given.
 
-    python benchmarks/verbalizing.py --json verbalizing.json
+--half av: vectors are injected at the marker of one prompt; plain: by a hook on the embedding layer, with logits at every position
+and cross-entropy with the prompt masked by -100. --half ar: words to a vector; plain: the blocks above K, at two thirds of the depth,
+and the final norm taken off, no logits, a value head that starts as the identity on the state of the last real token, and the mean
+squared error of both vectors at the norm sqrt(d).
+
+Each side runs in a process of its own. Every step takes all texts; the first warms up: its loss is compared, its time is not. Ours
+raises glibc's thresholds as every run of `scion` does, and fills its forward passes to the engine's default of tokens.
+
+    python benchmarks/verbalizing.py --half ar --json reconstructing.json
     python benchmarks/verbalizing.py --layers 2 --hidden 64 --vocab 512 --prompt 30 --texts 4        # a smoke test
 """
 
@@ -13,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +32,7 @@ import numpy as np
 from scionwood import files
 from scionwood.errors import UserError, run_script
 from scionwood.models.settings import Adapter
+from scionwood.tasks.nla.extract import default_layer
 from scionwood.training.settings import Train
 
 SEED, SCALE, BEHIND = 0, 150.0, 12  # tokens of the prompt behind the marker: its closing tag and the assistant's header
@@ -36,10 +44,11 @@ NAMES = {"plain": "transformers, plain loop", "ours": "scionwood"}
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
+    add("--half", choices=("av", "ar"), default="av", help="which of the two is trained (default: %(default)s)")
     add("--layers", type=int, default=8)
     add("--hidden", type=int, default=1024, help="a multiple of 64; heads and intermediate size follow (default: %(default)s)")
     add("--vocab", type=int, default=151_936)
-    add("--prompt", type=int, default=90, help="tokens of the prompt, the same but for the vector (default: %(default)s)")
+    add("--prompt", type=int, default=90, help="av: tokens of the prompt, the same but for the vector (default: %(default)s)")
     add("--longest", type=int, default=120, help="tokens of the longest text; the shortest has a third of them (default: %(default)s)")
     add("--texts", type=int, default=16, help="texts, each with a vector of its own, all in every step (default: %(default)s)")
     add("--micro", type=int, default=8, help="texts of a forward pass of the plain side (default: %(default)s)")
@@ -64,6 +73,18 @@ def make_cases(args) -> tuple[list[int], list[list[int]], np.ndarray]:
     return prompt, answers, rng.normal(size=(args.texts, args.hidden)).astype(np.float32)
 
 
+def make_words(args) -> tuple:
+    """The embedded base's tokenizer, texts of random words that are one token each, and the vectors that they should lead to."""
+    from scionwood.models.loading import load_tokenizer
+
+    tokenizer, rng = load_tokenizer("embedded"), np.random.default_rng(SEED)
+    if args.vocab < len(tokenizer):
+        raise UserError(f"--vocab {args.vocab}: the reconstructor's texts hold tokens up to {len(tokenizer)}; give at least that")
+    known = [t for t in map(tokenizer.decode, range(len(tokenizer))) if re.fullmatch(" [a-z]+", t)]
+    words = ["".join(rng.choice(known, n)).strip() for n in rng.integers(args.longest // 3, args.longest + 1, args.texts)]
+    return tokenizer, words, rng.normal(size=(args.texts, args.hidden)).astype(np.float32)
+
+
 def make_model(args, device):
     """A frozen random model, the same in every process."""
     import torch
@@ -79,32 +100,57 @@ def make_model(args, device):
     return model.requires_grad_(False).to(device)
 
 
-def ours(args, device, folder: Path, tick) -> list[float]:
+def ours_av(args, device, settings: Train, folder: Path, **told) -> None:
     import torch
 
-    from scionwood.models import machine
     from scionwood.models.attention import use_tree_attention
     from scionwood.models.trees import TokenTree
     from scionwood.tasks.nla.injection import to_scale
     from scionwood.training.examples import Example, Examples, add_with_vector
     from scionwood.training.loop import Plan, train
 
-    machine.tune_memory()
     prompt, answers, vectors = make_cases(args)
-    at, tree, items, given, losses = prompt.index(MARKER), TokenTree(), [], {}, []
+    at, tree, items, given = prompt.index(MARKER), TokenTree(), [], {}
     for n, (answer, vector) in enumerate(zip(answers, to_scale(vectors, SCALE).numpy())):
         path = add_with_vector(tree, prompt + answer[:-1], at, n)
         given[int(path[at])] = vector
         items.append(Example(f"text {n}", path, np.arange(len(prompt) - 1, len(path)), np.array(answer)))
-    settings = TRAIN.model_copy(update={"steps": args.steps, "batch": args.texts, "checkpoint_seconds": 1e9})
     plan = Plan(Examples(tree, items, given), ADAPTER, settings, SEED, "random", folder, folder)
-    train(use_tree_attention(make_model(args, device)), plan, device, torch.float32, [lambda e: losses.append(e["loss"])],
-          lambda step: tick())
+    train(use_tree_attention(make_model(args, device)), plan, device, torch.float32, **told)
+
+
+def ours_ar(args, device, settings: Train, folder: Path, **told) -> None:
+    import torch
+
+    from scionwood.tasks.nla.reconstructor import Pairs, train_reconstructor
+
+    tokenizer, words, vectors = make_words(args)
+    train_reconstructor(make_model(args, device), tokenizer, Pairs(words, vectors), None, layer=default_layer(args.layers)[0],
+                        adapter=ADAPTER, train=settings, seed=SEED, base_hash="random", folder=folder, cache=folder, device=device,
+                        dtype=torch.float32, **told)
+
+
+def ours(args, device, folder: Path, tick) -> list[float]:
+    from scionwood.models import machine
+
+    machine.tune_memory()
+    losses: list[float] = []
+    settings = TRAIN.model_copy(update={"steps": args.steps, "batch": args.texts, "checkpoint_seconds": 1e9})
+    (ours_av if args.half == "av" else ours_ar)(args, device, settings, folder, monitors=[lambda e: losses.append(e["loss"])],
+                                                on_step=lambda step: tick())
     return losses
 
 
-def plain(args, device, folder: Path, tick) -> list[float]:
+def padded(rows: list[list[int]], device, fill: int = 0):
+    """Rows of any length as one tensor, filled up on the right."""
     import torch
+
+    width = max(map(len, rows))
+    return torch.tensor([r + [fill] * (width - len(r)) for r in rows], device=device)
+
+
+def plain_av(args, device) -> tuple:
+    """What is trained, and the loss of the texts of a slice: their part of the mean over all tokens of the answers."""
     import torch.nn.functional as F
 
     from scionwood.models.adapters import add_adapter, trainable
@@ -113,23 +159,58 @@ def plain(args, device, folder: Path, tick) -> list[float]:
 
     prompt, answers, vectors = make_cases(args)
     model = add_adapter(make_model(args, device), ADAPTER, SEED).train()
-    weights = list(trainable(model).values())
-    optimiser = torch.optim.AdamW(weights, lr=TRAIN.lr, weight_decay=TRAIN.weight_decay)
-    total, losses, marker = sum(map(len, answers)), [], Marker("X", MARKER, LEFT, RIGHT)
+    marker, total = Marker("X", MARKER, LEFT, RIGHT), sum(map(len, answers))
+
+    def loss_of(part: slice):
+        rows = [prompt + a for a in answers[part]]
+        labels = padded([[-100] * len(prompt) + a for a in answers[part]], device, -100)
+        with inject(model, vectors[part], marker, SCALE):
+            logits = model(padded(rows, device), attention_mask=padded([[1] * len(r) for r in rows], device), use_cache=False).logits
+        return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum") / total
+
+    return list(trainable(model).values()), loss_of
+
+
+def plain_ar(args, device) -> tuple:
+    """What is trained, and the loss of the texts of a slice: their part of the mean over all texts."""
+    import torch
+    import torch.nn.functional as F
+
+    from scionwood.models.adapters import add_adapter, trainable
+    from scionwood.tasks.nla.template import ar_ids
+
+    tokenizer, words, vectors = make_words(args)
+    inputs, wanted = [ar_ids(tokenizer, w) for w in words], torch.from_numpy(vectors).to(device)
+    base, layer = make_model(args, device), default_layer(args.layers)[0]
+    del base.model.layers[layer + 1 :]
+    base.model.norm, base.config.num_hidden_layers = torch.nn.Identity(), layer + 1
+    model = add_adapter(base, ADAPTER, SEED).train()
+    head = torch.nn.Linear(args.hidden, args.hidden, bias=False, device=device)
+    torch.nn.init.eye_(head.weight)
+
+    def loss_of(part: slice):
+        rows = inputs[part]
+        hidden = model.get_base_model().model(padded(rows, device), attention_mask=padded([[1] * len(r) for r in rows], device),
+                                              use_cache=False).last_hidden_state
+        read = hidden[torch.arange(len(rows), device=device), torch.tensor([len(r) - 1 for r in rows], device=device)]
+        p, v = (args.hidden**0.5 * F.normalize(x, dim=-1) for x in (head(read), wanted[part]))
+        return F.mse_loss(p, v) * len(rows) / len(inputs)
+
+    return [*trainable(model).values(), head.weight], loss_of
+
+
+def plain(args, device, folder: Path, tick) -> list[float]:
+    import torch
+
+    weights, loss_of = (plain_av if args.half == "av" else plain_ar)(args, device)
+    optimiser, losses = torch.optim.AdamW(weights, lr=TRAIN.lr, weight_decay=TRAIN.weight_decay), []
     for _ in range(args.steps):
         loss_of_step = 0.0
-        for lo in range(0, len(answers), args.micro):
-            part = answers[lo : lo + args.micro]
-            width = len(prompt) + max(map(len, part))
-            ids = torch.tensor([prompt + a + [0] * (width - len(prompt) - len(a)) for a in part], device=device)
-            labels = torch.tensor([[-100] * len(prompt) + a + [-100] * (width - len(prompt) - len(a)) for a in part], device=device)
-            mask = torch.tensor([[1] * (len(prompt) + len(a)) + [0] * (width - len(prompt) - len(a)) for a in part], device=device)
-            with inject(model, vectors[lo : lo + args.micro], marker, SCALE):
-                logits = model(ids, attention_mask=mask, use_cache=False).logits
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum") / total
+        for lo in range(0, args.texts, args.micro):
+            loss = loss_of(slice(lo, lo + args.micro))
             loss.backward()
             loss_of_step += loss.item()
-            del logits, loss
+            del loss
         torch.nn.utils.clip_grad_norm_(weights, TRAIN.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -177,9 +258,9 @@ def measure(args, side: str) -> dict:
 
 
 def show(args, rows: list[dict]) -> None:
-    print(f"{args.layers} layers, hidden {args.hidden}, vocabulary {args.vocab}; {args.texts} texts of {args.longest // 3} to "
-          f"{args.longest} tokens, "
-          f"prompt {args.prompt}\nfp32; {rows[0]['device']}; threads: {rows[0]['threads']}\n")
+    what = f"AV, prompt {args.prompt}" if args.half == "av" else f"AR, blocks 0 to {default_layer(args.layers)[0]}"
+    print(f"{what}; {args.layers} layers, hidden {args.hidden}, vocabulary {args.vocab}; {args.texts} texts of {args.longest // 3} to "
+          f"{args.longest} tokens\nfp32; {rows[0]['device']}; threads: {rows[0]['threads']}\n")
     print(f"{'':28}{'texts/s':>9}{'ratio':>8}{'of a core':>11}{'ratio':>8}{'peak MB':>10}{'ratio':>8}{'loss diff.':>12}")
     for r in rows:
         print(f"{r['name']:28}{r['texts_per_s']:9.3f}{r['speed_ratio']:8.2f}{r['texts_per_cpu_s']:11.3f}{r['cpu_ratio']:8.2f}"

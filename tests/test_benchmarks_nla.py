@@ -35,3 +35,11 @@ def test_verbalizer_training_has_the_losses_of_a_plain_loop(tmp_path):
     plain, ours = figures["rows"]
     assert len(ours["losses"]) == 3 and ours["losses"][-1] < ours["losses"][0] and ours["loss_difference"] < 1e-3
     assert "plain loop" in printed and len(plain["seconds"]) == 2
+
+
+def test_reconstructor_training_has_the_losses_of_a_plain_loop(tmp_path):
+    printed, figures = run("verbalizing.py", "--half", "ar", "--layers", 3, "--hidden", 64, "--vocab", 8192, "--texts", 5, "--micro", 2,
+                           "--longest", 24, out=tmp_path / "f.json")
+    plain, ours = figures["rows"]
+    assert len(ours["losses"]) == 3 and ours["losses"][-1] < 0.99 * ours["losses"][0] and ours["loss_difference"] < 1e-4
+    assert "blocks 0 to 2" in printed and figures["settings"]["half"] == "ar" and len(plain["seconds"]) == 2

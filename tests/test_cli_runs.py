@@ -78,6 +78,7 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "note torch is not installed, so nothing is trained here" in done.stdout, done.stderr
     assert "task 'cerebellum'" in done.stdout and done.returncode == 0
+    assert "note task 'nla' (scionwood.tasks.nla.task:Nla): needs scipy" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks for a library of Linux")

@@ -9,6 +9,7 @@ from engine_fakes import log_probs, write_tiny
 
 from scionwood.errors import UserError
 from scionwood.models.llamacpp import LlamaCpp, check_gguf, json_grammar, lark_grammar
+from scionwood.models.sampling import COLDEST, LAST_SEED, Drawing
 
 pytest.importorskip("xllamacpp")
 CLOSE = 0.02  # the key-value cache is in float16
@@ -173,6 +174,31 @@ def test_an_answer_in_time_is_the_same_with_a_deadline(engine):
         assert engine.score(prompt, [[5, 6], [7]], deadline=far) == engine.score(prompt, [[5, 6], [7]])
         with_, without = (engine.generate(prompt, max_tokens=12, deadline=d) for d in (far, None))
         assert (with_.text, with_.finish_reason) == (without.text, without.finish_reason)
+
+
+def test_streamed_pieces_are_the_whole_text_though_tokens_are_lost(engine, tokenizer):
+    """A random model writes halves of characters; of those, llama.cpp streams the last token alone."""
+    lost = 0
+    for seed in range(12):
+        with_, without = (engine.generate(PROMPTS[0], max_tokens=40, drawing=Drawing(1.0, seed=seed), deadline=d)
+                          for d in (time.monotonic() + 60, None))
+        assert "".join(with_.pieces) == with_.text and with_.text == without.text.rstrip("\ufffd") and without.pieces is None
+        assert with_.written == without.written == len(without.tokens) >= len(with_.tokens) == len(with_.pieces)
+        lost += with_.written - len(with_.tokens)
+    assert lost
+
+
+def test_a_drawing_is_repeated_by_its_seed_and_writes_nothing_that_is_barred(engine, tokenizer):
+    drawn = [engine.generate(PROMPTS[1], max_tokens=12, drawing=Drawing(1.0, seed=s), anew=True).tokens for s in (0, LAST_SEED, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    greedy = engine.generate(PROMPTS[1], max_tokens=12)
+    assert engine.generate(PROMPTS[1], max_tokens=12, anew=True).cached_tokens == 0
+    for cold in (0.0, COLDEST / 2, 1e-39, 1e-300):  # what has no place in float32 is no other distribution
+        assert engine.generate(PROMPTS[1], max_tokens=12, drawing=Drawing(cold)).tokens == greedy.tokens
+    barred = tuple(sorted({*greedy.tokens, tokenizer.eos_token_id}))
+    for temperature in (0.0, 0.05):
+        done = engine.generate(PROMPTS[1], max_tokens=60, drawing=Drawing(temperature, seed=1, barred=barred))
+        assert not set(done.tokens) & set(barred) and done.finish_reason == "length"
 
 
 def test_many_threads_get_what_one_gets(engine):

@@ -15,6 +15,7 @@ import pytest
 
 from serving_live import SlowModel, live, until
 from scionwood.errors import UserError
+from scionwood.models.sampling import Drawing
 from scionwood.serving import sidecar as sidecar_module
 from scionwood.serving.results import Results
 from scionwood.serving.server import serve
@@ -384,7 +385,8 @@ def test_chat_in_openais_form(running):
     schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
     assert ask(response_format=schema).json()["choices"][0]["message"]["content"] == "{}"
     assert running.http.get("/v1/models").json()["data"][0]["id"] == "slow"
-    for more, says in (({"temperature": 0.7}, "temperature"), ({"n": 2}, "'n'"), ({"tools": []}, "unknown key 'tools'"),
+    assert got == got | {"system_fingerprint": "abc"} and chunks[0]["system_fingerprint"] == "abc"
+    for more, says in (({"temperature": 2.5}, "temperature"), ({"n": 2}, "'n'"), ({"tools": []}, "unknown key 'tools'"),
                        ({"messages": []}, "messages"),
                        ({"messages": [{"role": "assistant", "content": "x"}]}, "end with a message of the user"),
                        ({"response_format": {"type": "json_schema"}}, "json_schema is missing"), ({"max_tokens": 0}, "max_tokens")):
@@ -393,6 +395,18 @@ def test_chat_in_openais_form(running):
     running.model.held.clear()
     got = running.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]}, headers={"X-Deadline-Ms": "1"})
     assert got.status_code == 429 and got.headers["retry-after"]
+
+
+def test_chat_hands_on_how_to_draw(running):
+    def handed(**more):
+        assert running.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}], **more}).status_code == 200
+        return running.model.chatted[-1]
+
+    drawing, endless, anew = handed(temperature=0.7, top_p=0.9, min_p=0.05, seed=7, ignore_eos=True)
+    assert drawing == Drawing(0.7, 0.05, 0.9, 7) and endless and anew
+    drawing, endless, anew = handed()
+    assert (drawing.temperature, drawing.min_p, drawing.top_p) == (0, 0, 1) and not endless and not anew
+    assert len({handed(temperature=1)[0].seed for _ in range(4)}) == 4 and not handed(temperature=1)[2]
 
 
 def test_metrics_count_what_happened(running):

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from serving_live import SlowModel, live, until
+from scionwood.models.sampling import Drawing
 from scionwood.serving.client import AsyncClient, Client, ServerError
 from scionwood.task import load_task
 
@@ -31,6 +32,10 @@ def test_every_call(server):
         assert scion.arbitrate("moved to Ghent", ["lives in Leiden", {"id": "x", "text": "moved to ghent"}])["links"]
         assert scion.ask("classify", {"text": "hi"})["status"] == "ok"
         assert scion.chat([{"role": "user", "content": "hi"}])["choices"][0]["message"]["content"] == "good day"
+        scion.chat([{"role": "user", "content": "hi"}], temperature=0.7, top_p=0.9, min_p=0.1, seed=3, ignore_eos=True)
+        assert server.model.chatted[-1][0] == Drawing(0.7, 0.1, 0.9, 3)
+        with pytest.raises(ServerError, match="422: 'temperature': .* less than or equal to 2"):
+            scion.chat([{"role": "user", "content": "hi"}], temperature=3)
         assert scion.models()["data"][0]["id"] == "slow"
         server.model.held.clear()
         late = scion.classify("later", deadline_ms=20)

@@ -422,8 +422,9 @@ def test_a_gguf_file_answers_as_the_model_it_was_made_from(base, exported, tmp_p
 def test_llama_cpp_draws_from_the_distribution_that_we_draw_from(base, exported, sampling):
     import torch
 
+    from scionwood.models.llamacpp import LlamaCpp
     from scionwood.models.loading import load_model
-    from scionwood.tasks.lantern.duel.in_llamacpp import Sampler
+    from scionwood.tasks.lantern.duel.in_llamacpp import draw
     from scionwood.tasks.lantern.sampling import Draw, probabilities
 
     prompt = [11, 500, 23, 7, 900, 41]
@@ -435,10 +436,10 @@ def test_llama_cpp_draws_from_the_distribution_that_we_draw_from(base, exported,
         "min_p": 0.95 * sampling.get("min_p", 0.0),
     }  # f16 weights: ties at the edge
     allowed = probabilities(logits, Draw(**sampling | near))[0]
-    s, count, n = Sampling(**sampling), {}, 600
-    with Sampler(exported / "export/tiny-f16.gguf", context=64, threads=1) as engine:
+    s, count, n = Sampling(**sampling, tokens=1), {}, 600
+    with LlamaCpp(exported / "export/tiny-f16.gguf", context=64, threads=1) as engine:
         for seed in range(n):
-            ids = engine._drawn(prompt, s, seed, 1)
+            ids, _ = draw(engine, prompt, s, seed, [])
             count[ids[0]] = count.get(ids[0], 0) + 1
     if s.top_p < 1 or s.min_p:
         assert all(float(allowed[t]) > 0 for t in count) and int((wanted > 0).sum()) < 2000  # nothing that the filters take away
@@ -461,6 +462,23 @@ def test_what_cannot_be_loaded_is_named(tmp_path, base, exported):
     ]:
         with pytest.raises(UserError, match=told):
             answers_of(text, tmp_path)
+
+
+@contextlib.contextmanager
+def served(home, folder, **settings):
+    """The address of a sidecar with a run's export."""
+    pytest.importorskip("fastapi")
+    from serving_live import live, until
+
+    from scionwood.serving.artifact import read_artifact
+    from scionwood.serving.model import GgufModel
+    from scionwood.serving.settings import Serving
+    from scionwood.task import load_task
+
+    task, values = load_task("cerebellum"), {"threads": 1, "context": 1000, **settings}
+    with live(folder, task, open_model=lambda: GgufModel(read_artifact(home), task, Serving(**values), 3), **values) as server:
+        until(server.sidecar.is_ready, 60)
+        yield server.url
 
 
 KILLED = """
@@ -515,17 +533,19 @@ def test_a_run_beside_its_own_export_tells_what_quantisation_cost(tmp_path, monk
     assert scion(monkeypatch, capsys, "export", home, "--to", "gguf:q8_0")[0] == 0
     (gguf,) = (home / "export").glob("*.gguf")
     tasks = write(tmp_path / "t.jsonl", TASKS)
-    value = hold(
-        [str(home), f"q8={gguf}", f"{home}:base"],
-        tmp_path / "d",
-        Plan(tasks=tasks, samples=2, words=40, sampling=Sampling(tokens=160, keep_going=40)),
-        lambda line: None,
-    )
+    with served(home, tmp_path, max_tokens=200) as url:  # a sidecar is known by the hash of its file
+        value = hold(
+            [str(home), f"q8={gguf}", f"far={url}/v1,model=any", f"{home}:base"],
+            tmp_path / "d",
+            Plan(tasks=tasks, samples=2, words=40, sampling=Sampling(tokens=160, keep_going=40)),
+            lambda line: None,
+        )
     assert (
-        value["edges"] == [{"run": "tiny", "gguf": "q8"}] and value["leaks"]["texts"] > 350
+        value["edges"] == [{"run": "tiny", "gguf": name} for name in ("q8", "far")] and value["leaks"]["texts"] > 350
     )  # the run's own training texts are searched, too
     card = (tmp_path / "d/README.md").read_text()
-    assert "## What the export cost" in card and "`q8` minus `tiny`, which it was exported from" in card
+    assert "## What the export cost" in card
+    assert all(f"`{name}` minus `tiny`, which it was exported from" in card for name in ("q8", "far"))
     assert results.verify(tmp_path / "d") == []
     assert value["answers"]["tiny"]["short"] == 0
 
@@ -584,15 +604,17 @@ def listening(url):
 def test_an_endpoint_is_asked_with_its_sampling_and_its_key_stays_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("DUEL_KEY", "sk-very-secret")
     with server(
-        lambda body: (200, f"answer {body.get('seed')} to {body['messages'][0]['content']}", "length" if body.get("seed") else "stop")
+        lambda body: (200, f"answer {body['seed'] % 97}" if "seed" in body else "one", "length" if body.get("seed", 0) % 2 else "stop")
     ) as (url, bodies, headers):
         found = answers_of(f"{url},model=big,key_env=DUEL_KEY,temperature=0.7,top_p=0.9,min_p=0.05", tmp_path, tokens=33)
         assert len(bodies) == 6 and {(b["model"], b["temperature"], b["top_p"], b["min_p"], b["max_tokens"]) for b in bodies} == {
             ("big", 0.7, 0.9, 0.05, 33)
         }
         assert headers[0]["Authorization"] == "Bearer sk-very-secret" and "sk-very-secret" not in (tmp_path / "a.jsonl").read_text()
-        assert found["q0/1"]["text"] == f"answer 1 to {OPEN[0]}" and found["q0/1"]["status"] == "ok" and found["q0/1"]["ended"] is False
-        assert found["q0/0"]["ended"] is True
+        for a in ASKED:  # each with the seed of its own that every kind of contestant gets
+            row = found[a.case]
+            assert (row["text"], row["status"], row["ended"]) == (f"answer {a.number % 97}", "ok", a.number % 2 == 0)
+        assert len({b["seed"] for b in bodies}) == 6 and len({b["seed"] % 2 for b in bodies}) == 2
         answers_of(f"{url},model=big,key_env=DUEL_KEY,temperature=0.7,top_p=0.9,min_p=0.05", tmp_path, tokens=33)
         assert len(bodies) == 6  # nothing is asked twice
         answers_of(f"{url},model=big,send_seed=no", tmp_path / "plain")
@@ -621,21 +643,35 @@ def test_time_outs_and_refusals_stand_and_lost_connections_are_tried_again(tmp_p
         assert len(bodies) == before + 2  # the two errors alone
 
 
-def test_a_sidecar_is_asked_as_it_understands(exported, tmp_path):
+@pytest.fixture
+def sidecar(exported, tmp_path):
     pytest.importorskip("fastapi")
     from test_serving_server import Process
 
-    process = Process(exported, tmp_path / "state", "--max-tokens", "24")
-    try:
-        listening(process.url)  # it tells its address before it answers there; while it loads, the contestant itself waits
-        with pytest.raises(UserError, match="this sidecar decodes greedily; add ,temperature=0"):
-            answers_of(f"{process.url}/v1,model=tiny", tmp_path)
-        found = answers_of(f"{process.url}/v1,model=tiny,temperature=0", tmp_path)
-    finally:
-        process.stop()
-    inside = answers_of(f"{exported}/export/tiny-f16.gguf,temperature=0", tmp_path / "inside")
-    assert {c: r["status"] for c, r in found.items()} == {a.case: "ok" for a in ASKED}
-    assert {c: r["text"].strip() for c, r in found.items()} == {c: r["text"].strip() for c, r in inside.items()}
+    process = Process(exported, tmp_path / "state", "--max-tokens", "120")
+    listening(process.url)  # it tells its address before it answers there; while it loads, the contestant itself waits
+    yield process.url
+    process.stop()
+
+
+def test_a_sidecar_draws_as_the_file_itself_is_drawn_from(sidecar, exported, tmp_path):
+    for i, sampling in enumerate(("temperature=0", "temperature=0.7,top_p=0.9", "min_p=0.01")):
+        found = answers_of(f"{sidecar}/v1,model=tiny,{sampling}", tmp_path / f"served{i}")
+        inside = answers_of(f"{exported}/export/tiny-f16.gguf,{sampling}", tmp_path / f"inside{i}")
+        assert {c: r["status"] for c, r in found.items()} == {a.case: "ok" for a in ASKED}
+        # a text that is cut within a character ends before it there, and with its mark here
+        texts = [{c: r["text"].rstrip("\ufffd").strip() for c, r in rows.items()} for rows in (found, inside)]
+        assert texts[0] == texts[1] and len(set(texts[0].values())) == (3 if i == 0 else 6)
+
+
+def test_a_sidecar_keeps_going_and_says_what_it_cannot(sidecar, tmp_path):
+    brief = to_ask([Question(id="f", kind="fact", prompt="?", accept=["x"])], 1, 0)
+    found = answers_of(f"{sidecar}/v1,model=tiny", tmp_path, [*ASKED, *brief], tokens=120, keep_going=20)
+    assert all(has_words(found[a.case]["text"], 20) and not found[a.case]["ended"] for a in ASKED) and found["f/0"]["status"] == "ok"
+    with pytest.raises(UserError, match="a sidecar takes temperatures from 0 to 2, not 2.5; lower --temperature"):
+        answers_of(f"{sidecar}/v1,model=tiny,temperature=2.5", tmp_path)
+    with pytest.raises(UserError, match="cut an answer at 120 tokens, where up to 200 were asked for; start it with --max-tokens 200"):
+        answers_of(f"{sidecar}/v1,model=tiny", tmp_path, tokens=200, keep_going=20)
 
 
 def test_an_endpoint_cannot_be_kept_going():

@@ -7,7 +7,7 @@ import torch
 from nla_models import gemma_tokenizer, tiny
 from scionwood.errors import UserError
 from scionwood.tasks.nla import extract as module
-from scionwood.tasks.nla.extract import batches, default_layer, drawn_positions, extract, extract_to, own_tokens, states
+from scionwood.tasks.nla.extract import batches, default_layer, drawn_positions, drop_above, extract, extract_to, own_tokens, states
 from scionwood.tasks.nla.vectors import read_vectors
 
 FAMILIES = ("qwen3", "llama", "gemma3")
@@ -170,3 +170,13 @@ def test_what_cannot_be_read_is_named(kw, message, renderer):
     kw = {"layer": 1, "texts": TEXTS} | kw
     with pytest.raises(UserError, match=message):
         extract(tiny("qwen3"), renderer, kw.pop("texts"), kw.pop("layer"), **kw)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_above_are_freed_and_change_nothing(family):
+    model, rows = tiny(family), torch.arange(18).view(2, 9)
+    before, weights = states(model, rows, 1).clone(), sum(p.numel() for p in model.parameters())
+    drop_above(model, 1)
+    assert torch.equal(states(model, rows, 1), before) and sum(p.numel() for p in model.parameters()) < weights
+    with pytest.raises(UserError, match="layer 2"):
+        drop_above(model, 2)

@@ -100,5 +100,10 @@ def task_checks() -> Iterator[Check]:
             yield Check("ok", f"task '{name}' ({info.package}): " + ", ".join(f"{n} {s}" for s, n in counts.items()) + " cases")
         except UserError as e:
             yield Check("FAIL", str(e))
+        except ModuleNotFoundError as e:
+            needed = (e.name or "").partition(".")[0]
+            ours = info.package.startswith("scionwood.")
+            yield Check("note" if ours else "FAIL", f"task '{name}' ({info.package}): needs {needed}, which is not installed"
+                        + ("; for that: pip install 'scionwood[train]'" if ours else "; install what its package names"))
         except Exception as e:  # a stranger's task may fail in any way
             yield Check("FAIL", f"task '{name}' ({info.package}): {type(e).__name__}: {e}; mend or uninstall the package")

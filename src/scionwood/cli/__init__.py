@@ -18,7 +18,7 @@ EXTRAS = dict.fromkeys(("torch", "transformers", "peft", "accelerate", "huggingf
                         "httpx"), "train") | {
     "gguf": "export", "xllamacpp": "export", "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve", "starlette": "serve",
     "psutil": "device", "PIL": "device", "board": "device", "busio": "device", "skl2onnx": "student", "onnx": "student", "onnxruntime": "student",
-    "rjieba": "chinese",
+    "rjieba": "chinese", "pyarrow": "nla",
 }
 
 

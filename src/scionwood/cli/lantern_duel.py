@@ -36,7 +36,9 @@ def duel(
     tokens: Optional[int] = typer.Option(
         None, "--tokens", min=1, show_default=False, help="Longest answer in tokens (default: 3 for each word)."
     ),
-    keep_going: bool = typer.Option(False, "--keep-going", help="Do not let local models end an answer before --words (fact tasks aside)."),
+    keep_going: bool = typer.Option(
+        False, "--keep-going", help="Do not let local models and sidecars end an answer before --words (fact tasks aside)."
+    ),
     note: str = typer.Option("", "--note", metavar="TEXT", help="Put after every prompt, alike for all; {words} is the length."),
     seed: int = typer.Option(0, "--seed", help="Seed of what is left to chance."),
     near: Optional[float] = typer.Option(

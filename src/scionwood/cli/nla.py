@@ -36,7 +36,7 @@ def extract(
     from scionwood.cli.common import quiet_libraries, say
     from scionwood.errors import UserError
     from scionwood.models.loading import base_identity
-    from scionwood.tasks.nla.extract import default_layer, extract_to
+    from scionwood.tasks.nla.extract import default_layer, drop_above, extract_to
     from scionwood.tasks.nla.inputs import read_given
     from scionwood.tasks.nla.pair import Pair
 
@@ -49,6 +49,7 @@ def extract(
     if layer is None:
         layer, why = default_layer(model.config.num_hidden_layers)
         say(why)
+    drop_above(model, layer)
     found = extract_to(out, model, pair.renderer, [g.text for g in given], layer, ids=[g.id for g in given],
                        positions=int(positions) if positions.isdecimal() else positions, seed=seed, max_tokens=max_tokens, base=base,
                        base_hash=base_identity(base), echo=say)

@@ -169,7 +169,7 @@ async def complete(sidecar: Sidecar, request: Request) -> Response:
     schema = schema_of(asked)
     tokens = min(asked.max_completion_tokens or asked.max_tokens or sidecar.settings.max_tokens, sidecar.settings.max_tokens)
     messages, deadline, drawing = [m.plain() for m in asked.messages], begin + seconds, drawing_of(asked)
-    endless, anew = bool(asked.ignore_eos), asked.seed is not None and bool(drawing.temperature)
+    endless, anew = bool(asked.ignore_eos), asked.seed is not None
     sidecar.admit()  # again: others have come while the body was read
     try:
         job = sidecar.line.submit([lambda: sidecar.model.chat(messages, tokens, schema, deadline, drawing, endless, anew)])

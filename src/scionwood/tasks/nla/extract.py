@@ -62,6 +62,19 @@ def check_layer(model, layer: int) -> None:
         raise UserError(f"layer {layer}: this base has the blocks 0 to {count - 1}")
 
 
+def drop_above(model, layer: int) -> None:
+    """Free the blocks above ``layer``, and the head where it has weights of its own, of a model that is loaded for extraction alone.
+
+    They are never run (see ``states``), and weigh a third of the blocks at the usual layer.
+    """
+    check_layer(model, layer)
+    stack = stack_of(model)
+    del stack.layers[layer + 1 :]
+    config = model.config.get_text_config()
+    if not config.tie_word_embeddings and getattr(model, "lm_head", None) is not None:
+        model.lm_head = None
+
+
 def states(model, ids, layer: int):
     """The output of block ``layer`` for ids (b, n): (b, n, d), in the model's number format. Blocks above it are not run.
 

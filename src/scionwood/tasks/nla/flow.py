@@ -92,7 +92,7 @@ class NlaFlow(Flow):
 
     def extract(self) -> None:
         """The stage that reads every text's vector, chooses the scale and fixes mean and D on the training split."""
-        from scionwood.tasks.nla.extract import extract_to
+        from scionwood.tasks.nla.extract import drop_above, extract_to
         from scionwood.tasks.nla.scale import choose_scale
         from scionwood.tasks.nla.vectors import describe_norms
 
@@ -101,6 +101,7 @@ class NlaFlow(Flow):
         def work():
             self.run.echo(reason)
             model, facts = self.load_base(self.measuring), {}
+            drop_above(model, layer)
             for split in SPLITS:
                 texts = self.task.split(split)
                 found = extract_to(self.run.path("vectors", f"{split}.parquet"), model, self.renderer, [t.text for t in texts], layer,

@@ -20,7 +20,7 @@ PIECE = 64  # tokens between two questions whether an answer is long enough
 
 def draw(engine: LlamaCpp, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int]) -> tuple[list[int], bool]:
     """An answer's token ids up to the first control token, and whether there was one."""
-    ids = engine.generate(prompt, max_tokens=s.tokens, drawing=Drawing(s.temperature, s.min_p, s.top_p, seed)).tokens
+    ids = engine.generate(prompt, max_tokens=s.tokens, drawing=Drawing(s.temperature, s.min_p, s.top_p, seed), anew=True).tokens
     end = next((k for k, t in enumerate(ids) if t in set(controls)), None)
     return ids[:end], end is not None
 
@@ -28,11 +28,11 @@ def draw(engine: LlamaCpp, prompt: list[int], s: Sampling, seed: int, controls: 
 def keep_going(
     engine: LlamaCpp, prompt: list[int], s: Sampling, seed: int, controls: Sequence[int], enough: Callable[[list[int]], bool]
 ) -> list[int]:
-    """Token ids without any control token, drawn ``PIECE`` by ``PIECE`` until they are enough; what was read stays in the cache."""
+    """Token ids without any control token, drawn ``PIECE`` by ``PIECE`` until they are enough; the cache is this answer's own."""
     ids: list[int] = []
     while len(ids) < s.tokens and not enough(ids):
         drawing = Drawing(s.temperature, s.min_p, s.top_p, seed + len(ids), tuple(controls))
-        more = engine.generate([*prompt, *ids], max_tokens=min(PIECE, s.tokens - len(ids)), drawing=drawing).tokens
+        more = engine.generate([*prompt, *ids], max_tokens=min(PIECE, s.tokens - len(ids)), drawing=drawing, anew=not ids).tokens
         if not more:
             break
         ids += more
@@ -64,7 +64,7 @@ class InLlamaCpp:
         }
 
     def answer(self, asked: Sequence[Asked], done: Callable[[Asked, Row], None]) -> None:
-        """Answer one by one; samples of one prompt follow each other, so that it is read once."""
+        """Answer one by one. Each prompt is read anew, so that an answer has its seed and nothing else to depend on."""
         s = self.contestant.sampling
         prompts = {a.case: self.renderer.render(a.messages).prompt for a in asked}
         context = max(map(len, prompts.values())) + s.tokens + 8

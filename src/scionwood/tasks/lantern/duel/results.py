@@ -64,7 +64,15 @@ def judged(duel: Duel, plan, name: str) -> dict[str, Any]:
 
 
 def edges(duel: Duel) -> list[dict[str, str]]:
-    """GGUF files that stand beside the run that they were exported from: what differs is what the export cost."""
+    """GGUF files that stand beside the run that they were exported from, in this process (known by their folder) or in a sidecar
+    (known by the hash of its file): what differs is what the export cost."""
+    served = [
+        {"run": run, "gguf": row["contestant"]["name"]}
+        for row in duel.lock["contestants"]
+        if row["contestant"]["kind"] == "endpoint" and (rev := row["identity"].get("model_rev"))
+        for run, hashes in duel.lock.get("exports", {}).items()
+        if any(h.startswith(rev) for h in hashes)
+    ]
     runs = {Path(c.what).name: c.name for c in duel.contestants if c.kind == "run" and c.part != "base"}
     return [
         {"run": runs[home], "gguf": c.name}
@@ -72,7 +80,7 @@ def edges(duel: Duel) -> list[dict[str, str]]:
         if c.kind == "gguf"
         for home in [parent.name for parent in Path(c.what).parents]
         if home in runs
-    ]
+    ] + served
 
 
 def hashes(duel: Duel) -> Iterator[tuple[str, str]]:

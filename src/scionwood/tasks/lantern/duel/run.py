@@ -13,7 +13,7 @@ from scionwood.files import read_json
 from scionwood.run import Run
 from scionwood.tasks.lantern.duel import decontaminate, judge, results
 from scionwood.tasks.lantern.duel.asking import Backend, ask, open_backend
-from scionwood.tasks.lantern.duel.contestants import Contestant, Sampling, from_row, parse, parse_one
+from scionwood.tasks.lantern.duel.contestants import RUN, Contestant, Sampling, from_row, parse, parse_one
 from scionwood.tasks.lantern.duel.pairs import pairs
 from scionwood.tasks.lantern.duel.questions import Question, read_questions
 from scionwood.tasks.lantern.duel.reading import LEAKS, LOCK, TASKS, asked_of, journal_path, read_duel
@@ -95,8 +95,21 @@ def locked(
         "lang": plan.lang,
         "allow_leaks": plan.allow_leaks,
         "contestants": [{"contestant": c.row(), "identity": b.identity} for c, b in zip(contestants, backends)],
+        "exports": exported(contestants),
         "judges": before | {j.name: j.row() for j in judges},
     }
+
+
+def exported(contestants: Sequence[Contestant]) -> dict[str, list[str]]:
+    """The hashes of the GGUF files that each run has exported of the very adapter that takes part: a sidecar tells such a hash."""
+    found = {}
+    for c in contestants:
+        path = Path(c.what).expanduser() / "export" / "serving.json"
+        if c.kind == RUN and path.is_file():
+            about = read_json(path)
+            if c.part in ("", about.get("adapter")):
+                found[c.name] = [f["sha256"] for kind, f in sorted(about.get("files", {}).items()) if kind.startswith("gguf:")]
+    return found
 
 
 def write_tasks(out: Path, questions: Sequence[Question]) -> None:
