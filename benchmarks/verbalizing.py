@@ -74,7 +74,7 @@ def make_cases(args) -> tuple[list[int], list[list[int]], np.ndarray]:
 
 
 def make_words(args) -> tuple:
-    """The embedded base's tokenizer, texts of random words that are one token each, and the vectors that they should lead to."""
+    """The embedded base's tokenizer, texts of random words (a token each but for the first), and the vectors to lead to."""
     from scionwood.models.loading import load_tokenizer
 
     tokenizer, rng = load_tokenizer("embedded"), np.random.default_rng(SEED)

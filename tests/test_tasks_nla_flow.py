@@ -163,7 +163,8 @@ def test_two_seeds_a_trained_control_reinforcement_and_every_category_left_out_f
     assert figures["systems"]["supervised-only"]["kind"] == "probe" and (tmp_path / "run" / "adapter" / "rl-ar-1" / "best").is_dir()
     said = rows(tmp_path / "run", "predictions/ar-on-gold")
     assert all(r["answer"]["said"].startswith(("English, ", "Chinese, ")) for r in said.values())
-    assert not any(r["answer"]["said"].startswith("English, ") for r in rows(tmp_path / "run", "predictions/ar-on-gold-without-lead").values())
+    plain = rows(tmp_path / "run", "predictions/ar-on-gold-without-lead")
+    assert not any(r["answer"]["said"].startswith("English, ") for r in plain.values())
     assert {"own_loss_gap", "category_named"} <= figures["metrics"].keys()
     assert "by reinforcement" in (tmp_path / "run" / "README.md").read_text("utf-8")
     assert verify(tmp_path / "run", (flow := make_flow(r, tmp_path / "run")).task, flow.recompute, flow.render) == []

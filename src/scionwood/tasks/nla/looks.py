@@ -109,4 +109,5 @@ def own_training_texts(flow: NlaFlow) -> None:
             words = flow.fields("train", field)
             flow.write_rows(file, fve.unit(reader.reconstruct(words)), Told(said=words), split="train")
 
-    flow.run.stage("training-texts", {"ar": flow.weights(ar), "vectors": flow.run.output_hash("extract"), "data": flow.run.output_hash("prepare")}, outputs, work)
+    inputs = {"ar": flow.weights(ar), "vectors": flow.run.output_hash("extract"), "data": flow.run.output_hash("prepare")}
+    flow.run.stage("training-texts", inputs, outputs, work)

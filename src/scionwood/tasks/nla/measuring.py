@@ -34,7 +34,8 @@ CEILINGS = (
     System(GOLD, "ceiling", "the reconstructor reads the description that the text's author wrote"),
     System(GOLD_SUMMARY, "ceiling", "the reconstructor reads the one-sentence summary that the text's author wrote"),
 )
-GOLD_PLAIN = System("ar-on-gold-without-lead", "ceiling", "the reconstructor reads that description without language and category before it")
+GOLD_PLAIN = System("ar-on-gold-without-lead", "ceiling", "the reconstructor reads that description without language and category "
+                    "before it")
 CONTROLS = (
     System("shuffled-in-category", "control", "the verbalizer is given the vector of another text of the same category and language"),
     System("permuted", "control", "the verbalizer is given the vector of any other text"),
@@ -112,7 +113,7 @@ def rivals(flow: NlaFlow) -> None:
 
 
 def verbalized(flow: NlaFlow, verbalizer) -> Told:
-    """What a verbalizer says of every test vector, and its losses on the author's descriptions: with the true vector and with strangers'."""
+    """What a verbalizer says of every test vector, and its losses on the author's descriptions (see ``losses``)."""
     import time
 
     values = flow.values("test")

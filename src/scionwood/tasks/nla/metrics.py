@@ -117,8 +117,8 @@ def all_metrics(lead: bool = False) -> list[Metric]:
     """Every figure of the task, the primary one first."""
     return [
         Metric("round_trip_fve", fve, about="fraction of variance explained: 1 less the summed squared error of the vector that follows "
-               "from the words, over that of the training mean. All vectors are scaled to the norm √d first; the mean is fixed on the training "
-               "vectors"),
+               "from the words, over that of the training mean. All vectors are scaled to the norm √d first; the mean is fixed on the "
+               "training vectors"),
         Metric("within_language_fve", within_language, about="the same, over the error of the training mean of the text's own language: "
                "what the words say beyond that"),
         Metric("fve_english", within_language, rows=is_english, about="the same, for the English texts alone"),

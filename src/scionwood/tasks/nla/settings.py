@@ -55,10 +55,12 @@ class Options(Settings):
         "last", description="what its head reads: the state of the input's last token, as published, or the mean over the words")
     ar_loss: Literal["normalised", "raw"] = Field(
         "normalised", description="its loss: of vectors brought to one norm, as published, or of raw ones")
-    lead: bool = Field(False, description="every description begins with language and category ('Chinese, hostile.'), which the verbalizer has to "
-                       "tell from the vector and the reconstructor may read")
-    hints: bool = Field(False, description="train the verbalizer on a second, short prompt too: language and category of the same vector, so "
-                        "that it learns where to look; it is never asked it afterwards")
+    lead: bool = Field(
+        False, description="every description begins with language and category ('Chinese, hostile.'), which the verbalizer has to tell from "
+        "the vector and the reconstructor may read")
+    hints: bool = Field(
+        False, description="train the verbalizer on a second, short prompt too: language and category of the same vector, so that it learns "
+        "where to look; it is never asked it afterwards")
     av: dict[str, Any] = Field({}, description="keys of [train] that are different for the verbalizer")
     ar: dict[str, Any] = Field({}, description="keys of [train] that are different for the reconstructor")
     reinforce: Reinforce = Reinforce()

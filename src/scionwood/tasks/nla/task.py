@@ -54,8 +54,8 @@ class Nla(Task):
 
     def cases(self, split: str) -> list[Case]:
         clusters = self._clusters()
-        return [Case(t.id, clusters[t.id], JOB, {"text": t.text}, {k: getattr(t, k) for k in ("category", "description", "summary")}, t.lang,
-                     (t.category,)) for t in self.split(split)]
+        return [Case(t.id, clusters[t.id], JOB, {"text": t.text}, {k: getattr(t, k) for k in ("category", "description", "summary")},
+                     t.lang, (t.category,)) for t in self.split(split)]
 
     def messages(self, case: Case) -> list[dict[str, str]]:
         """The verbalizer's prompt, with a placeholder for the vector: which character holds its place depends on the tokenizer."""

@@ -53,8 +53,8 @@ Test texts of one seed: the {n} that came back best, {n} from the middle, and th
 error over its distance from the training mean."""
 
 DEV = """\
-Dev, by which the kept step was chosen: for a reconstructor FVE over D on the dev texts (of the verbalizer's words where it hears them, else \
-of the descriptions), for a verbalizer minus the loss of the dev descriptions."""
+Dev, by which the kept step was chosen: for a reconstructor FVE over D on the dev texts (of the verbalizer's words where it hears them, \
+else of the descriptions), for a verbalizer minus the loss of the dev descriptions."""
 
 CURVES = """\
 Training loss of the reconstructor (above, mean squared error of normalised vectors) and of the verbalizer (below, nats per token) over \
@@ -190,15 +190,15 @@ def making(context: Context) -> Section:
         f"The reconstructor was trained to read the {' and the '.join(context['reads'])} of each text."]
     if context["heard"]:
         count = context["recipe"]["task_options"]["ar_hears"]
-        told.append(f"It was also trained on {several(count, 'description')} of each training vector by the trained verbalizer, whose words it "
-                    "has to read in the end. " + " ".join(f"{code(name)} wrote {tally(f['different'])} different texts of "
+        told.append(f"It was also trained on {several(count, 'description')} of each training vector by the trained verbalizer, whose words "
+                    "it has to read in the end. " + " ".join(f"{code(name)} wrote {tally(f['different'])} different texts of "
                                                             f"{several(f['vectors'], 'vector')}." for name, f in context["heard"].items()))
     rows = [[code(name), *(tally(f.get(k)) for k in ("steps", "best_step")), number(f.get("dev")), tally(f.get("seconds")),
              tally(f.get("tokens")), tally(f.get("trainable")), tally(f.get("peak_memory_mb"))] for name, f in context["training"].items()]
     if context["reinforced"]:
         of = context["recipe"]["task_options"]["reinforce"]
-        told.append("Both went on by reinforcement: the verbalizer drew several descriptions of each training vector, and the reconstructor, "
-                    "which learnt along on them, judged which brought the vector back. " + " ".join(
+        told.append("Both went on by reinforcement: the verbalizer drew several descriptions of each training vector, and the "
+                    "reconstructor, which learnt along on them, judged which brought the vector back. " + " ".join(
                         f"{code(name)}: {several(f['steps'], 'step')}, {tally(f['seconds'])} seconds; mean error of the dev vectors "
                         f"{number(f.get('before'))} before, {number(f.get('after'))} after." for name, f in context["reinforced"].items())
                     + f" Reward: {code(of.get('reward', 'mse'))}.")

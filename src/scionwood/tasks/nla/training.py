@@ -172,7 +172,8 @@ def fit_verbalizer(flow: NlaFlow, folder, train: Train, seed: int, values: np.nd
             flow.load_base(), flow.renderer, values, flow.fields("train", "description"), ids=[t.id for t in texts], scale=scale,
             adapter=flow.recipe.adapter, settings=train, seed=seed, folder=folder, cache=flow.run.path(".cache"), base=flow.recipe.base,
             base_hash=flow.base_hash, layer=flow.layer[0], device=device, dtype=dtype, dev=held_out,
-            hints=[lead_of(t) for t in texts] if flow.options.hints else None, trained_on=f"{len(texts)} texts of task nla", monitors=monitors)
+            hints=[lead_of(t) for t in texts] if flow.options.hints else None, trained_on=f"{len(texts)} texts of task nla",
+            monitors=monitors)
     (folder / "checkpoint.safetensors").unlink()
     return facts | {"texts": len(texts)}
 
