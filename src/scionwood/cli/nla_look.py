@@ -55,6 +55,8 @@ def read(
         except (OSError, UnicodeDecodeError) as e:
             raise UserError(f"{text[1:]}: cannot be read ({getattr(e, 'strerror', None) or e})") from None
     pair = opened(run, av, ar, base=base, seed=seed, scale=scale, device=device)
+    if pair.positions == "mean":
+        say("this pair was trained on means over whole texts; single tokens are unlike anything it has seen, so read them with doubt")
     found = r.read(pair, text, plain=plain, reply=reply, temperature=temperature, tokens=tokens, echo=say)
     if as_json:
         print(json.dumps(found.row(), ensure_ascii=False, indent=1))
