@@ -14,8 +14,9 @@ test: $(VENV)/installed ## all tests
 	$(BIN)/python -m pytest
 
 figures: $(VENV)/installed ## the figures that the docs show: three seeds each, then the generated parts of README.md and docs/
-	for recipe in cerebellum lumen lumen-blind lantern; do \
+	for recipe in cerebellum lumen lumen-blind lantern nla; do \
 	  $(BIN)/scion run $$recipe --out runs/$$recipe-3-seeds --set "train.seeds=[0,1,2]" || exit 1; done
+	$(BIN)/scion run nla-published
 	$(BIN)/python docs/generate.py --picture
 
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -75,11 +75,11 @@ def _category(name: str, rows: Mapping[str, Sequence[ScoredRow]]) -> dict[str, A
 
 def _meanings(rows: Mapping[str, Sequence[ScoredRow]], more: Mapping[str, Sequence[ScoredRow]]):
     """What the number could have been, from the kindest reading to what the name promises."""
-    for trained in ("description", "summary"):
-        if own := more.get(f"ar-on-training-{trained}"):
-            yield {"what": f"cosine, reader on the {trained}s that it was trained on", **figure(COSINE, own)}
-            yield {"what": f"FVE over D', reader on the {trained}s that it was trained on", **figure(TRAIN_D_LOOSE, own)}
-            yield {"what": f"FVE over D, reader on the {trained}s that it was trained on", **figure(TRAIN_D, own)}
+    for field, words in (("description", "descriptions"), ("summary", "summaries")):
+        if own := more.get(f"ar-on-training-{field}"):
+            yield {"what": f"cosine, reader on the {words} that it was trained on", **figure(COSINE, own)}
+            yield {"what": f"FVE over D', reader on the {words} that it was trained on", **figure(TRAIN_D_LOOSE, own)}
+            yield {"what": f"FVE over D, reader on the {words} that it was trained on", **figure(TRAIN_D, own)}
     for name, what in ((GOLD_SUMMARY, "held-out summaries"), (GOLD, "held-out descriptions")):
         yield {"what": f"cosine, reader on {what}", **figure(COSINE, rows[name])}
         yield {"what": f"FVE over D, reader on {what}", **figure(TRAIN_D, rows[name])}
