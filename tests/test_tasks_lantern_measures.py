@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scionwood.errors import UserError
@@ -260,6 +260,7 @@ TEXTS = st.text(st.sampled_from("ab cD.'’-\n\t é—"), max_size=400)
 
 
 @few
+@example("DDDDDD.D", [], 8, 0)
 @given(TEXTS, st.lists(st.integers(1, 60), max_size=12), st.integers(8, 90), st.integers(0, 64))
 def test_a_text_may_come_in_any_parts(text, cuts, piece, spill):
     """Parts, the size of a piece and spilling to disk change nothing; no word is torn."""

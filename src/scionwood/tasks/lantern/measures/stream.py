@@ -86,7 +86,7 @@ class Counting:
 
 
 def pieces(texts: Iterable[str], size: int = PIECE) -> Iterator[str]:
-    """The text cut at blanks or, where there is none, after a character that is no Han character, so that no word is cut."""
+    """The text cut at blanks or, where there is none, after the punctuation behind a Han character, so that no word is cut."""
     rest = ""
     for text in texts:
         rest += text
@@ -101,12 +101,13 @@ def pieces(texts: Iterable[str], size: int = PIECE) -> Iterator[str]:
 
 
 def cut_at(text: str) -> int:
-    """Where to cut: after the last blank, else after the last character that belongs to no word, else at the end of what is too long."""
+    """Where to cut: after the last blank, else after the last punctuation behind a Han character (between blanks, "well.Known" is one word
+    of the published kind, so a Latin text is cut at blanks alone), else at the end of what is too long."""
     for at in range(len(text) - 1, max(-1, len(text) - 4097), -1):
         if text[at].isspace():
             return at + 1
-    for at in range(len(text) - 1, max(-1, len(text) - 4097), -1):
-        if not text[at].isalnum() and not HAN.match(text[at]) and text[at] not in "'’-":
+    for at in range(len(text) - 1, max(0, len(text) - 4097), -1):
+        if HAN.match(text[at - 1]) and not text[at].isalnum():
             return at + 1
     return len(text) if len(text) >= LONGEST else 0
 
