@@ -36,7 +36,7 @@ class Recipe(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and of its folder below runs/")
     task: str = Field(description="the job: a task that an installed package provides")
     task_options: dict[str, Any] = Field({}, description="options of the task, handed on as they are; cerebellum knows data, a folder; "
-                                                         "lumen knows prompt: card, table or blind")
+                                                         "lumen knows prompt: card, table or blind; lantern.md, lumen.md and nla.md have them all")
     base: str = Field("embedded", description="'embedded', a folder, or a hub name such as Qwen/Qwen3-1.7B")
     teacher: Teacher = Teacher()
     adapter: Adapter = Adapter()
