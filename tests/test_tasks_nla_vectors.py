@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from scionwood.errors import UserError
 from scionwood.tasks.nla import meta, vectors as module
@@ -140,6 +140,7 @@ SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.f
 
 
 @settings(max_examples=40, deadline=None)
+@example(role="av", stage=None, scale=1.0, created="", by="", char="㈎", trained="\x85", training={})
 @given(role=st.sampled_from(["av", "ar"]), stage=st.none() | TEXT, scale=st.floats(1e-3, 1e6), created=TEXT, by=TEXT, char=TEXT,
        trained=st.recursive(SCALARS, lambda s: st.lists(s, max_size=3) | st.dictionaries(TEXT, s, max_size=3), max_leaves=6),
        training=st.dictionaries(TEXT, SCALARS, max_size=3))

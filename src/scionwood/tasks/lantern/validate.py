@@ -47,7 +47,8 @@ def files_below(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [p for p in sorted(path.rglob("*.jsonl")) if p.parent.name != "twins"] if path.is_dir() else [path]
         if not found:
-            raise UserError(f"{path}: no .jsonl file in this folder")
+            twins = "a folder of twins; name the examples, their twins are found beside them"
+            raise UserError(f"{path}: {twins if path.name == 'twins' else 'no .jsonl file in this folder'}")
         out += found
     return out
 

@@ -133,8 +133,11 @@ def write_meta(path: Path, meta: Checkpoint | Dataset) -> None:
     """Write the sidecar of the checkpoint folder or file ``path``, atomically."""
     import yaml
 
-    side = Path(path) / NAME if isinstance(meta, Checkpoint) else sidecar_of(path)
-    files.write_text(side, yaml.safe_dump(meta.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    side, data = Path(path) / NAME if isinstance(meta, Checkpoint) else sidecar_of(path), meta.model_dump(mode="json")
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(text) != data:  # PyYAML writes some line breaks (U+0085) as they are, and reads them as blanks
+        text = yaml.safe_dump(data, sort_keys=False)
+    files.write_text(side, text)
 
 
 def read_meta(path: Path) -> Checkpoint | Dataset:
